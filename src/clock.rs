@@ -1,0 +1,150 @@
+//! Time, handed in: one instant type, and a clock that is either the system's or turned by a test.
+
+use std::{
+    fmt,
+    ops::{Add, Sub},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+/// An instant in whole milliseconds since the Unix epoch, UTC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The instant so many milliseconds after the Unix epoch.
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub const fn as_millis(self) -> i64 {
+        self.0
+    }
+
+    /// Reads RFC 3339, for example `2022-01-11T21:24:39Z`.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.parse::<jiff::Timestamp>().ok().map(|time| Self(time.as_millisecond()))
+    }
+
+    /// How long ago `earlier` was; zero if it lies ahead (the wall clock may have been set back).
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0).max(0).unsigned_abs())
+    }
+}
+
+/// RFC 3339 in UTC with whole seconds and `Z`, as exports carry it.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match jiff::Timestamp::from_second(self.0.div_euclid(1000)) {
+            Ok(time) => write!(f, "{time}"),
+            Err(_) => write!(f, "{}ms", self.0),
+        }
+    }
+}
+
+impl Add<Duration> for Timestamp {
+    type Output = Self;
+    fn add(self, wait: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+    }
+}
+
+impl Sub<Duration> for Timestamp {
+    type Output = Self;
+    fn sub(self, wait: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)))
+    }
+}
+
+/// Tells the time and waits for it. Clones share one source.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    System,
+    Manual(Arc<watch::Sender<Timestamp>>),
+}
+
+impl Clock {
+    /// The system's wall clock.
+    pub fn system() -> Self {
+        Self(Source::System)
+    }
+
+    /// A clock that stands at `start` until it is turned with [`Clock::advance`].
+    pub fn manual(start: Timestamp) -> Self {
+        Self(Source::Manual(Arc::new(watch::Sender::new(start))))
+    }
+
+    /// The present instant.
+    #[expect(clippy::disallowed_methods, reason = "the one place that asks the system what time it is")]
+    pub fn now(&self) -> Timestamp {
+        match &self.0 {
+            Source::System => match SystemTime::now().duration_since(UNIX_EPOCH) {
+                Ok(since) => Timestamp::default() + since,
+                Err(before) => Timestamp::default() - before.duration(),
+            },
+            Source::Manual(now) => *now.borrow(),
+        }
+    }
+
+    /// Waits until `due`. On the system clock it may return up to a second early or late when the wall clock is set
+    /// meanwhile, so callers look again at what is due.
+    pub async fn sleep_until(&self, due: Timestamp) {
+        match &self.0 {
+            // A step of the wall clock is noticed within a second, because no single wait is longer.
+            Source::System => tokio::time::sleep(due.since(self.now()).min(Duration::from_secs(1))).await,
+            Source::Manual(now) => {
+                let mut turned = now.subscribe();
+                // An error means that the clock is gone: time stands still for ever.
+                if turned.wait_for(|now| *now >= due).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+
+    /// Turns a manual clock forward and wakes who waits for an instant passed by it.
+    ///
+    /// # Panics
+    /// On the system clock, which cannot be turned.
+    pub fn advance(&self, by: Duration) {
+        match &self.0 {
+            Source::System => panic!("the system clock cannot be turned"),
+            Source::Manual(now) => now.send_modify(|now| *now = *now + by),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamp_prints_whole_seconds_in_utc() {
+        assert_eq!(Timestamp::from_millis(1_641_936_279_999).to_string(), "2022-01-11T21:24:39Z");
+        assert_eq!(Timestamp::parse("2022-01-11T21:24:39Z"), Some(Timestamp::from_millis(1_641_936_279_000)));
+        assert_eq!(Timestamp::from_millis(-1).to_string(), "1969-12-31T23:59:59Z");
+    }
+
+    #[tokio::test]
+    async fn manual_clock_wakes_a_sleeper_when_turned() {
+        let clock = Clock::manual(Timestamp::from_millis(0));
+        let due = clock.now() + Duration::from_secs(15);
+        let sleeper = tokio::spawn({
+            let clock = clock.clone();
+            async move { clock.sleep_until(due).await }
+        });
+
+        clock.advance(Duration::from_secs(15));
+
+        sleeper.await.unwrap();
+        assert_eq!(clock.now(), due);
+    }
+}
