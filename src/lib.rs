@@ -37,7 +37,9 @@
 //! listener; [`admin`] answers health and [`metrics`]; [`clock`] hands time in; [`cli`] is the command line.
 #![forbid(unsafe_code)]
 
+pub mod audience;
 pub mod clock;
+pub mod profile;
 
 /// The text of an error and of all its sources.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {

@@ -1,0 +1,64 @@
+//! Who belongs where: audiences, by rule. Pure.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+mod condition;
+mod parse;
+pub mod rule;
+mod token;
+
+use rule::Rule;
+
+/// The namespace under which rule audiences stand in `segmentMembership`.
+pub const RULE_NAMESPACE: &str = "ups";
+
+/// Longest audience id, in bytes. AEP's are UUIDs, its samples are not: any short text is taken.
+const ID_BYTES_MAX: usize = 128;
+
+/// An audience's id, as receivers see it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AudienceId(String);
+
+/// Why a text is not an audience id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an audience id has 1 to {ID_BYTES_MAX} characters of letters, digits, `-`, `_`, `.` and `:`")]
+pub struct NotAnAudienceId;
+
+impl AudienceId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AudienceId {
+    type Err = NotAnAudienceId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnAudienceId> {
+        let good = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
+        match !text.is_empty() && text.len() <= ID_BYTES_MAX && text.chars().all(good) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(NotAnAudienceId),
+        }
+    }
+}
+
+impl fmt::Display for AudienceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A named set of profiles, by rule.
+#[derive(Clone, Debug)]
+pub struct Audience {
+    /// The id on the wire.
+    pub id: AudienceId,
+    /// What people call it.
+    pub name: String,
+    /// Who is in it.
+    pub rule: Rule,
+}
