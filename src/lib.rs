@@ -40,6 +40,7 @@
 pub mod audience;
 pub mod clock;
 pub mod profile;
+pub mod tls;
 
 /// The text of an error and of all its sources.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {

@@ -1,0 +1,34 @@
+//! Reads a certificate or key file, bounded.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::Path,
+};
+
+/// Largest file read, in bytes. A bundle of all public authorities is a quarter of it; more is the wrong file.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Reads a whole file.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let (contents, _mode) = read_with_mode(path)?;
+    Ok(contents)
+}
+
+/// Reads a whole file and says what its permission bits are. Both are of the file that was opened, whatever the name
+/// stands for a moment later.
+pub(super) fn read_with_mode(path: &Path) -> io::Result<(Vec<u8>, u32)> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    // A pipe or a device may never end.
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let mut contents = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut contents)?;
+    if contents.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
+    }
+    Ok((contents, metadata.mode() & 0o7777))
+}

@@ -1,0 +1,121 @@
+//! TLS policy: what may carry profile data, and how each connection proves it.
+//!
+//! # What is promised
+//! Not one byte of a request is written to a connection unless, in that connection's own handshake,
+//! - the server's chain and name verified against the destination's roots, over TLS 1.3, and
+//! - the server asked for our certificate, in a way that our key can answer.
+//!
+//! There is no switch that turns this off. [`MutualClient`] is the only HTTP client of the crate; it cannot be made
+//! without [`ClientTls`], which cannot be made without a certificate, its key and roots. `clippy.toml` bans the ways
+//! around it.
+//!
+//! # How the proof works
+//! A verified chain is what rustls does by itself. That the *server asked* is what no HTTP client checks: to a server
+//! that does not ask, a handshake with a client certificate at hand simply succeeds. So `proof` wraps the connector:
+//! each dial runs with a record of its own, and our certificate's resolver, which rustls calls only when a server asks,
+//! writes into it. A dial that ends without that entry is dropped before HTTP sees the connection. Connections in the
+//! pool passed this once, and a connection's handshake is never repeated: TLS 1.3 knows no renegotiation. Sessions are
+//! not resumed, because a resumed handshake asks nobody, and early data is off, because it is written before anything
+//! is proven.
+//!
+//! # What a receiver's refusal looks like
+//! In TLS 1.3 the client is done before the server has looked at the client's certificate. A refusal therefore is an
+//! alert at the first read, when the request may be written already. [`PostError`] tells it from a lost connection.
+//!
+//! # What is left out
+//! Revocation lists and OCSP: a private authority's answer is a short lifetime, and an air-gapped site cannot ask.
+//! Whether the *receiver* verifies the certificate it asked for, nobody can see from here.
+
+mod client;
+mod credentials;
+mod file;
+mod fingerprint;
+pub mod issue;
+pub mod listener;
+mod post_error;
+mod proof;
+mod roots;
+mod unanswered;
+mod url;
+mod writing;
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use rustls::{RootCertStore, crypto::CryptoProvider};
+
+pub use self::{
+    client::{Answer, Limits, MutualClient, MutualClientError},
+    credentials::{Credentials, CredentialsError, Validity},
+    fingerprint::{Fingerprint, NotAFingerprint},
+    post_error::PostError,
+    proof::NotMutual,
+    roots::RootsError,
+    url::{HttpsUrl, NotHttps},
+};
+
+/// Where our certificate and the trusted roots are read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientTlsFiles {
+    /// PEM: our certificate, then its intermediates.
+    pub certificate: PathBuf,
+    /// PEM: the private key.
+    pub key: PathBuf,
+    /// Whom we trust.
+    pub roots: RootsSource,
+}
+
+/// Whom a client trusts to name servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RootsSource {
+    /// The public web's authorities.
+    Public,
+    /// A PEM file of authorities.
+    File(PathBuf),
+}
+
+/// Our certificate and the roots, loaded and checked. Clones share them.
+#[derive(Clone)]
+pub struct ClientTls {
+    credentials: Credentials,
+    roots: Arc<RootCertStore>,
+}
+
+/// Why they cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientTlsError {
+    /// Our certificate or its key.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The trusted roots.
+    #[error(transparent)]
+    Roots(#[from] RootsError),
+}
+
+impl ClientTls {
+    /// Loads and checks. An expired certificate loads: see [`Credentials::validity_at`].
+    ///
+    /// # Errors
+    /// When a file cannot be read, the key is open to everybody, or the pieces do not fit.
+    pub fn load(files: &ClientTlsFiles) -> Result<Self, ClientTlsError> {
+        let ClientTlsFiles { certificate, key, roots } = files;
+        let credentials = Credentials::load(certificate, key)?;
+        let roots = Arc::new(roots::load(roots)?);
+        Ok(Self { credentials, roots })
+    }
+
+    /// Our certificate.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+}
+
+impl fmt::Debug for ClientTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientTls").field("credentials", &self.credentials).field("roots", &self.roots.len()).finish()
+    }
+}
+
+/// The cryptography in use. Named here and handed to each builder, so that no process-wide default can change it.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}

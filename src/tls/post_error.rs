@@ -1,0 +1,151 @@
+//! What a POST met instead of an answer, told apart as far as it matters what follows.
+
+use std::{error::Error, io, iter, time::Duration};
+
+use hyper_util::client::legacy;
+use rustls::AlertDescription;
+
+use super::{proof::NotMutual, unanswered::Unanswered};
+
+/// Longest description kept, in characters: a server's certificate may have hundreds of names, and errors are stored.
+const TEXT_CHARS_MAX: usize = 400;
+
+/// Why a POST has no whole answer. The texts carry the libraries' own words for an operator; neither headers nor body
+/// nor the URL are ever in them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PostError {
+    /// The name does not resolve, or no TCP connection comes about, or not in time. Nothing was sent.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// The server's chain, name or dates do not verify. Nothing was sent.
+    #[error("server is not trusted: {0}")]
+    ServerNotTrusted(String),
+    /// TLS does not come about for another reason, for example because the server has only TLS 1.2. Nothing was sent.
+    #[error("TLS handshake failed: {0}")]
+    Handshake(String),
+    /// The server did not ask for our certificate. Nothing was sent.
+    #[error("connection is not mutual TLS: {0}")]
+    NotMutual(NotMutual),
+    /// The server refused our certificate. The request may have been written, but went no further than the server's TLS.
+    #[error("server refused our client certificate: {0}")]
+    ClientCertificateRefused(String),
+    /// The connection closed before the first answer byte it ever gave.
+    #[error("connection closed before it ever answered: {0}")]
+    ClosedUnanswered(String),
+    /// The connection, which has answered before, or has begun to, was lost. The request may have been seen.
+    #[error("connection lost: {0}")]
+    Lost(String),
+    /// The connection went away before a byte of the request was written. A refusal of our certificate may look so when
+    /// it is very fast (some 4 in 1000); sent again, it shows itself.
+    #[error("connection closed before the request was written: {0}")]
+    NotSent(String),
+    /// No whole answer in time. The request may have been seen.
+    #[error("no whole answer within {0:?}")]
+    Timeout(Duration),
+    /// What came back is not HTTP/1.
+    #[error("answer is not HTTP: {0}")]
+    NotHttp(String),
+    /// Headers or body of the answer are beyond the bound.
+    #[error("answer is too large")]
+    AnswerTooLarge,
+}
+
+impl PostError {
+    /// Of an error met before the answer's head was read.
+    pub(super) fn sending(error: reqwest::Error, unanswered: &Unanswered) -> Self {
+        let text = text(&error);
+        if let Some(not_mutual) = find::<NotMutual>(&error) {
+            return Self::NotMutual(*not_mutual);
+        }
+        if error.is_connect() {
+            return Self::connecting(&error, text);
+        }
+        // Without the connection's data the error is of its very start: only then hyper-util has none.
+        let connection = find::<legacy::Error>(&error).and_then(legacy::Error::connect_info);
+        let never_answered = connection.is_none_or(|connection| unanswered.failed(connection));
+        match (find::<rustls::Error>(&error), find::<hyper::Error>(&error)) {
+            (Some(rustls::Error::AlertReceived(alert)), _) if refuses_certificate(*alert) => {
+                Self::ClientCertificateRefused(text)
+            }
+            (_, Some(error)) if error.is_canceled() || error.is_closed() => Self::NotSent(text),
+            (_, Some(error)) if error.is_parse_too_large() => Self::AnswerTooLarge,
+            (_, Some(error)) if error.is_parse() => Self::NotHttp(text),
+            (Some(_), _) if never_answered => Self::Handshake(text),
+            _ if never_answered => Self::ClosedUnanswered(text),
+            _ => Self::Lost(text),
+        }
+    }
+
+    /// Of an error met in the answer's body.
+    pub(super) fn reading(error: reqwest::Error) -> Self {
+        Self::Lost(text(&error))
+    }
+
+    fn connecting(error: &reqwest::Error, text: String) -> Self {
+        match (find::<rustls::Error>(error), find::<io::Error>(error).map(io::Error::kind)) {
+            (Some(rustls::Error::InvalidCertificate(_)), _) => Self::ServerNotTrusted(text),
+            // An alert here is not about our certificate: in TLS 1.3 the server has not seen it yet.
+            (Some(_), _) => Self::Handshake(text),
+            // How a peer ends a handshake that says nothing; TCP itself would say refused or unreachable.
+            (None, Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)) => Self::Handshake(text),
+            (None, _) => Self::Connect(text),
+        }
+    }
+}
+
+/// Whether an alert after the handshake says that our certificate was not taken. The general ones are among them: as the
+/// first word after a handshake that was fine for us, they can be about nothing else.
+fn refuses_certificate(alert: AlertDescription) -> bool {
+    use AlertDescription as A;
+    matches!(
+        alert,
+        A::CertificateRequired
+            | A::NoCertificate
+            | A::BadCertificate
+            | A::UnsupportedCertificate
+            | A::CertificateRevoked
+            | A::CertificateExpired
+            | A::CertificateUnknown
+            | A::UnknownCA
+            | A::AccessDenied
+            | A::DecryptError
+            | A::HandshakeFailure
+    )
+}
+
+/// Finds the first cause of a type.
+fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    chain(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// An error and its causes. Looks into I/O errors, whose `source` skips what they wrap.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
+        let error: &'a (dyn Error + 'static) = *error;
+        match error.downcast_ref::<io::Error>() {
+            Some(io) => io.get_ref().map(|wrapped| wrapped as &(dyn Error + 'static)),
+            None => error.source(),
+        }
+    })
+}
+
+/// The causes in a line. The first link is left out: it says that a request failed, and names the URL with its query.
+fn text(error: &reqwest::Error) -> String {
+    let mut links: Vec<String> = chain(error).skip(1).map(|cause| cause.to_string()).collect();
+    links.dedup();
+    links.join(": ").chars().take(TEXT_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_found_inside_wrapped_io_errors() {
+        let alert = rustls::Error::AlertReceived(AlertDescription::UnknownCA);
+        let error = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, alert.clone()));
+
+        assert_eq!(find::<rustls::Error>(&error), Some(&alert));
+        assert_eq!(chain(&error).count(), 3);
+    }
+}

@@ -1,0 +1,53 @@
+//! Tells the moment at which a request begins to be written: from then on the answer's time runs.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::oneshot;
+
+/// A request's body that reports when the connection takes it up.
+#[derive(Debug)]
+pub(super) struct ReportingBody {
+    bytes: Bytes,
+    begun: Option<oneshot::Sender<()>>,
+}
+
+/// Becomes ready when writing has begun, or the body is gone.
+pub(super) type Begun = oneshot::Receiver<()>;
+
+impl ReportingBody {
+    /// A body, and what waits for its being written.
+    pub(super) fn new(bytes: Bytes) -> (Self, Begun) {
+        let (sender, begun) = oneshot::channel();
+        (Self { bytes, begun: Some(sender) }, begun)
+    }
+}
+
+impl Body for ReportingBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = self.get_mut();
+        if let Some(begun) = this.begun.take() {
+            // An error means that nobody waits any more.
+            let _ = begun.send(());
+        }
+        let bytes = std::mem::take(&mut this.bytes);
+        Poll::Ready((!bytes.is_empty()).then_some(Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Exact, so that the request carries a `Content-Length`: some receivers refuse chunks.
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.bytes.len() as u64)
+    }
+}
