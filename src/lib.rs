@@ -39,8 +39,11 @@
 
 pub mod audience;
 pub mod clock;
+pub mod destination;
+pub mod export;
 pub mod profile;
 pub mod tls;
+pub mod trigger;
 
 /// The text of an error and of all its sources.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {

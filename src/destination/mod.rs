@@ -1,0 +1,101 @@
+//! Where exports go: a destination's settings and the body of what it is sent. Pure.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+pub mod payload;
+mod standing;
+
+pub use standing::{Hold, Standing};
+
+use crate::{
+    audience::AudienceId,
+    profile::path::AttributePath,
+    tls::{ClientTls, HttpsUrl},
+};
+
+/// Longest destination name, in bytes: it stands in logs, metrics and file names.
+const NAME_BYTES_MAX: usize = 64;
+
+/// A destination's name: its identity in logs, metrics and the store.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DestinationId(String);
+
+/// Why a text is not a destination name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a name has 1 to {NAME_BYTES_MAX} characters of letters, digits, `-` and `_`")]
+pub struct NotAName;
+
+impl DestinationId {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for DestinationId {
+    type Err = NotAName;
+
+    fn from_str(text: &str) -> Result<Self, NotAName> {
+        let good = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        match !text.is_empty() && text.len() <= NAME_BYTES_MAX && text.chars().all(good) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(NotAName),
+        }
+    }
+}
+
+impl fmt::Display for DestinationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What is exported to a destination.
+#[derive(Clone, Debug)]
+pub struct Mapping {
+    /// Whose mapping it is.
+    pub destination: DestinationId,
+    /// The mapped audiences; their members are who is exported.
+    pub audiences: Vec<AudienceId>,
+    /// The mapped attributes.
+    pub attributes: Vec<AttributePath>,
+}
+
+/// A destination as it is meant: checked, with its certificates loaded.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// Its name, and what is exported to it.
+    pub mapping: Mapping,
+    /// Where exports are POSTed.
+    pub endpoint: HttpsUrl,
+    /// What goes into the `Authorization` header.
+    pub authentication: Authentication,
+    /// How long a whole answer may take from the moment the request is written.
+    pub timeout: Duration,
+    /// The waits before the second and before the third attempt.
+    pub retry_delays: [Duration; 2],
+    /// Most POSTs under way at once.
+    pub max_in_flight: usize,
+    /// Our certificate, and whom we trust.
+    pub tls: ClientTls,
+}
+
+impl Destination {
+    /// Its name.
+    pub fn id(&self) -> &DestinationId {
+        &self.mapping.destination
+    }
+}
+
+/// How a destination knows us beyond our certificate.
+#[derive(Clone, Debug)]
+pub enum Authentication {
+    /// By the certificate alone.
+    None,
+    /// `Authorization: Bearer …`.
+    Bearer(SecretString),
+}

@@ -1,0 +1,347 @@
+//! An export: one message owed to one destination, from its making to its end. Pure.
+//!
+//! ```text
+//!            POST            2xx
+//! waiting ────────▶ in flight ───▶ delivered
+//!    ▲                  │
+//!    │  retryable, of   ├── retryable, the third attempt ──▶ dead letter: exhausted
+//!    │  the first two   ├── refused ───────────────────────▶ dead letter: refused
+//!    └──────────────────┤
+//!    │  a trial: fault of the destination, throttled, or a probe
+//!    └──────────────────┘
+//! ```
+//!
+//! Three attempts are charged to an export. What is not its fault is a trial: counted, never charged.
+
+use std::{fmt, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use uuid::{Builder, Uuid};
+
+use crate::{
+    clock::Timestamp,
+    destination::DestinationId,
+    profile::{ProfileKey, update::UpdateId},
+    trigger::Reason,
+};
+
+/// Attempts charged to an export: the first, and two retries, as AEP does.
+pub const ATTEMPTS_MAX: usize = 3;
+
+/// An export's id, a UUIDv7. It goes along as `Idempotency-Key`, the same on every POST.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ExportId(Uuid);
+
+impl ExportId {
+    /// The id of the export that `update` makes for `destination`: two calls give the same.
+    pub fn of(update: UpdateId, received_at: Timestamp, destination: &DestinationId) -> Self {
+        let digest = Uuid::new_v5(&update.as_uuid(), destination.as_str().as_bytes());
+        let mut bits = [0; 10];
+        bits.copy_from_slice(&digest.as_bytes()[..10]);
+        let millis = received_at.as_millis().max(0).unsigned_abs();
+        Self(Builder::from_unix_timestamp_millis(millis, &bits).into_uuid())
+    }
+}
+
+impl fmt::Display for ExportId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An export that was just decided on.
+#[derive(Clone, Debug)]
+pub struct NewExport {
+    /// Whom it is owed to.
+    pub destination: DestinationId,
+    /// Its id.
+    pub id: ExportId,
+    /// The body, frozen from here on.
+    pub body: Vec<u8>,
+    /// Why it was made.
+    pub reasons: Vec<Reason>,
+}
+
+/// An export as the queue holds it, without its body.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Export {
+    /// Its id.
+    pub id: ExportId,
+    /// The profile, then those joined into it: it waits behind the exports of all of them.
+    pub lines: Vec<ProfileKey>,
+    /// When the update that made it came in.
+    pub accepted_at: Timestamp,
+    /// When it may be sent next.
+    pub due: Timestamp,
+    /// The attempts charged to it, at most three.
+    pub attempts: Vec<Attempt>,
+    /// How many POSTs were not charged.
+    pub trials: u32,
+    /// The last of those.
+    pub last_trial: Option<Attempt>,
+}
+
+/// A POST and what it met.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// When it ended.
+    pub at: Timestamp,
+    /// What it met.
+    pub outcome: Outcome,
+}
+
+/// What a POST met.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Any 2xx.
+    Delivered(u16),
+    /// It may go better next time, and counts.
+    Retryable(Trouble),
+    /// The receiver does not want this export.
+    Refused(u16),
+    /// The receiver asks us to wait so long.
+    Throttled(u16, Duration),
+    /// The destination is at fault, not the export.
+    Fault(Fault),
+}
+
+/// What made a POST fail in a way that counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Trouble {
+    /// 403 408 409 429 500 502 503 504.
+    Status(u16),
+    /// No whole answer in time.
+    Timeout,
+    /// The connection was lost after it had answered before, or in the middle of an answer.
+    Lost,
+    /// The answer is not HTTP, or larger than we read.
+    BadAnswer,
+}
+
+/// What is wrong with a destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fault {
+    /// The name does not resolve, or nobody answers there.
+    Unreachable,
+    /// The server's chain, name or dates did not verify.
+    NotTrusted,
+    /// The TLS handshake failed otherwise.
+    Handshake,
+    /// The server did not ask for our certificate.
+    NotMutual,
+    /// The server refused our certificate.
+    CertificateRefused,
+    /// Our certificate is expired or not valid yet.
+    CertificateNotValid,
+    /// A fresh connection was closed before the first byte of an answer.
+    Closed,
+    /// A status that speaks of the endpoint or of our access to it.
+    Status(u16),
+    /// 400 or 403 from a receiver that has never accepted anything over our present certificate.
+    NeverAccepted(u16),
+    /// Three charged failures in a row.
+    Failing,
+    /// Ten refusals in a row.
+    Refusing,
+}
+
+/// A word for metrics and logs.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable => f.write_str("unreachable"),
+            Self::NotTrusted => f.write_str("server_not_trusted"),
+            Self::Handshake => f.write_str("handshake_failed"),
+            Self::NotMutual => f.write_str("server_did_not_ask_for_certificate"),
+            Self::CertificateRefused => f.write_str("certificate_refused"),
+            Self::CertificateNotValid => f.write_str("certificate_not_valid"),
+            Self::Closed => f.write_str("closed_unanswered"),
+            Self::Status(status) => write!(f, "status_{status}"),
+            Self::NeverAccepted(status) => write!(f, "never_accepted_status_{status}"),
+            Self::Failing => f.write_str("failing"),
+            Self::Refusing => f.write_str("refusing"),
+        }
+    }
+}
+
+/// A word for metrics and logs.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Delivered(_) => f.write_str("delivered"),
+            Self::Retryable(Trouble::Status(status)) => write!(f, "status_{status}"),
+            Self::Retryable(Trouble::Timeout) => f.write_str("timeout"),
+            Self::Retryable(Trouble::Lost) => f.write_str("connection_lost"),
+            Self::Retryable(Trouble::BadAnswer) => f.write_str("bad_answer"),
+            Self::Refused(status) => write!(f, "refused_{status}"),
+            Self::Throttled(status, _) => write!(f, "throttled_{status}"),
+            Self::Fault(fault) => fault.fmt(f),
+        }
+    }
+}
+
+/// Who pays for a POST that was not delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charge {
+    /// The export: it is an attempt.
+    Attempt,
+    /// Nobody: it is a trial.
+    Trial,
+}
+
+/// Where an export goes after a POST.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It is gone.
+    Delivered,
+    /// It waits.
+    Waiting(Export),
+    /// It will not be tried again by itself.
+    Dead(DeadLetter),
+}
+
+/// An export that will not be tried again by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// As it was after its last POST.
+    pub export: Export,
+    /// Since when.
+    pub at: Timestamp,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why an export became a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Out of attempts.
+    Exhausted,
+    /// The receiver does not want it.
+    Refused,
+    /// Its body did not survive in the store.
+    Damaged,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Exhausted => "exhausted",
+            Self::Refused => "refused",
+            Self::Damaged => "damaged",
+        })
+    }
+}
+
+impl Export {
+    /// An export that was never sent.
+    pub fn new(id: ExportId, lines: Vec<ProfileKey>, accepted_at: Timestamp) -> Self {
+        Self { id, lines, accepted_at, due: accepted_at, attempts: Vec::new(), trials: 0, last_trial: None }
+    }
+
+    /// Where it goes after a POST that met `outcome` at `now` and is paid for by `charge`.
+    pub fn after(mut self, outcome: Outcome, charge: Charge, delays: &[Duration; 2], now: Timestamp) -> Next {
+        let attempt = Attempt { at: now, outcome };
+        match (&attempt.outcome, charge) {
+            (Outcome::Delivered(_), _) => Next::Delivered,
+            (Outcome::Refused(_), Charge::Attempt) => {
+                self.attempts.push(attempt);
+                Next::Dead(DeadLetter { export: self, at: now, cause: Cause::Refused })
+            }
+            (Outcome::Retryable(_), Charge::Attempt) => {
+                self.attempts.push(attempt);
+                assert!(self.attempts.len() <= ATTEMPTS_MAX, "an export out of attempts is a dead letter");
+                match delays.get(self.attempts.len() - 1) {
+                    Some(delay) => {
+                        self.due = now + self.jittered(*delay);
+                        Next::Waiting(self)
+                    }
+                    None => Next::Dead(DeadLetter { export: self, at: now, cause: Cause::Exhausted }),
+                }
+            }
+            (_, Charge::Trial) | (Outcome::Throttled(..) | Outcome::Fault(_), Charge::Attempt) => {
+                self.trials = self.trials.saturating_add(1);
+                self.last_trial = Some(attempt);
+                Next::Waiting(self)
+            }
+        }
+    }
+
+    /// The dead letter of an export whose body cannot be read any more.
+    pub fn damaged(self, now: Timestamp) -> DeadLetter {
+        DeadLetter { export: self, at: now, cause: Cause::Damaged }
+    }
+
+    /// Within 10 % of `delay`, by chance that the id and the attempt fix: retries of one outage do not come at once.
+    fn jittered(&self, delay: Duration) -> Duration {
+        let lot = crc32fast::hash(self.id.0.as_bytes()).wrapping_add(self.attempts.len() as u32) % 2001;
+        delay.mul_f64(0.9 + f64::from(lot) / 10_000.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DELAYS: [Duration; 2] = [Duration::from_secs(15), Duration::from_secs(30)];
+
+    fn export() -> Export {
+        let start = Timestamp::from_millis(1_000_000);
+        let update = UpdateId::new(start);
+        Export::new(ExportId::of(update, start, &"crm".parse().unwrap()), vec![update.into()], start)
+    }
+
+    fn failed(export: Export, now: Timestamp) -> Next {
+        export.after(Outcome::Retryable(Trouble::Status(500)), Charge::Attempt, &DELAYS, now)
+    }
+
+    #[test]
+    fn export_becomes_dead_letter_after_third_attempt() {
+        let now = Timestamp::from_millis(2_000_000);
+
+        let Next::Waiting(once) = failed(export(), now) else { panic!("first") };
+        let Next::Waiting(twice) = failed(once.clone(), once.due) else { panic!("second") };
+        let Next::Dead(letter) = failed(twice.clone(), twice.due) else { panic!("third") };
+
+        assert!((13_500..=16_500).contains(&once.due.since(now).as_millis()));
+        assert!((27_000..=33_000).contains(&twice.due.since(once.due).as_millis()));
+        assert_eq!((letter.cause, letter.export.attempts.len()), (Cause::Exhausted, 3));
+    }
+
+    #[test]
+    fn refused_export_is_dead_at_once() {
+        let next = export().after(Outcome::Refused(400), Charge::Attempt, &DELAYS, Timestamp::from_millis(0));
+        assert!(matches!(next, Next::Dead(DeadLetter { cause: Cause::Refused, .. })));
+    }
+
+    #[test]
+    fn trials_are_counted_and_cost_nothing() {
+        let mut waiting = export();
+        for outcome in [
+            Outcome::Fault(Fault::NotMutual),
+            Outcome::Throttled(429, Duration::from_secs(1)),
+            Outcome::Retryable(Trouble::Timeout),
+            Outcome::Refused(400),
+        ] {
+            let Next::Waiting(next) = waiting.after(outcome, Charge::Trial, &DELAYS, Timestamp::from_millis(0)) else {
+                panic!("a trial ended an export")
+            };
+            waiting = next;
+        }
+        assert_eq!((waiting.attempts.len(), waiting.trials), (0, 4));
+    }
+
+    #[test]
+    fn export_id_is_fixed_by_update_and_destination() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let update = UpdateId::new(now);
+        let [crm, erp]: [DestinationId; 2] = ["crm", "erp"].map(|name| name.parse().unwrap());
+
+        let id = ExportId::of(update, now, &crm);
+
+        assert_eq!(id, ExportId::of(update, now, &crm));
+        assert_ne!(id, ExportId::of(update, now, &erp));
+        assert_eq!(id.0.get_version_num(), 7);
+    }
+}
