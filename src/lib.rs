@@ -41,7 +41,9 @@ pub mod audience;
 pub mod clock;
 pub mod destination;
 pub mod export;
+pub mod metrics;
 pub mod profile;
+pub mod store;
 pub mod tls;
 pub mod trigger;
 

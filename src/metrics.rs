@@ -1,0 +1,128 @@
+//! Every metric, named once.
+//!
+//! What is counted in the store is shown as it stands there, so a restart does not set it back; what is counted here
+//! begins with the process.
+
+use std::time::Duration;
+
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::{
+    destination::DestinationId,
+    export::{Charge, Fault, Outcome},
+    store::Counters,
+};
+
+const UPDATES: &str = "postern_updates_total";
+const REFUSED: &str = "postern_updates_refused_total";
+const EXPORTS: &str = "postern_exports";
+const EXPORTS_TOTAL: &str = "postern_exports_total";
+const OLDEST: &str = "postern_exports_oldest_seconds";
+const POSTS: &str = "postern_posts_total";
+const LATENCY: &str = "postern_delivery_latency_seconds";
+const STATE: &str = "postern_destination_held";
+const HOLD: &str = "postern_destination_hold_reason";
+const GROUP_SIZE: &str = "postern_store_group_size";
+const SYNC_TIME: &str = "postern_store_sync_seconds";
+const LIVE_BYTES: &str = "postern_store_live_bytes";
+const DISK_BYTES: &str = "postern_store_disk_bytes";
+const QUARANTINED: &str = "postern_store_quarantined_total";
+
+/// Latencies of interest reach from below a millisecond to an outage of an hour.
+const SECONDS: &[f64] =
+    &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 600.0, 3600.0];
+const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// Collects metrics for the whole process from now on; the handle writes them out for Prometheus.
+///
+/// # Errors
+/// When something collects already.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Full(LATENCY.to_owned()), SECONDS)?
+        .set_buckets_for_metric(Matcher::Full(SYNC_TIME.to_owned()), SECONDS)?
+        .set_buckets_for_metric(Matcher::Full(GROUP_SIZE.to_owned()), SIZES)?
+        .install_recorder()?;
+    describe_counter!(UPDATES, "Updates accepted, by result: applied, unchanged");
+    describe_counter!(REFUSED, "Updates refused, by inlet and reason");
+    describe_gauge!(EXPORTS, "Exports by destination and state: waiting, dead");
+    describe_counter!(EXPORTS_TOTAL, "Exports by destination and what became of them: made, delivered, dead, damaged");
+    describe_gauge!(OLDEST, Unit::Seconds, "Age of the oldest waiting export, by destination");
+    describe_counter!(POSTS, "POSTs by destination, outcome and charge: attempt, trial");
+    describe_histogram!(LATENCY, Unit::Seconds, "From an update's acceptance to the delivery of its export");
+    describe_gauge!(STATE, "1 while a destination is held");
+    describe_gauge!(HOLD, "1 for the reason for which a destination is held");
+    describe_histogram!(GROUP_SIZE, "Commands behind one sync of the store");
+    describe_histogram!(SYNC_TIME, Unit::Seconds, "Time of a flush and sync of the store");
+    describe_gauge!(LIVE_BYTES, Unit::Bytes, "Bytes of all records in the store");
+    describe_gauge!(DISK_BYTES, Unit::Bytes, "Bytes of the store's files");
+    describe_counter!(QUARANTINED, "Records that failed their checksum and were put aside");
+    Ok(handle)
+}
+
+pub(crate) fn refused(inlet: &str, reason: &'static str) {
+    counter!(REFUSED, "inlet" => inlet.to_owned(), "reason" => reason).increment(1);
+}
+
+pub(crate) fn post(destination: &DestinationId, outcome: &Outcome, charge: Charge) {
+    let charge = match charge {
+        Charge::Attempt => "attempt",
+        Charge::Trial => "trial",
+    };
+    let destination = destination.as_str().to_owned();
+    counter!(POSTS, "destination" => destination, "outcome" => outcome.to_string(), "charge" => charge).increment(1);
+}
+
+pub(crate) fn delivered(destination: &DestinationId, latency: Duration) {
+    histogram!(LATENCY, "destination" => destination.as_str().to_owned()).record(latency);
+}
+
+pub(crate) fn destination_state(destination: &DestinationId, held: Option<&Fault>) {
+    let destination = destination.as_str().to_owned();
+    gauge!(STATE, "destination" => destination.clone()).set(if held.is_some() { 1.0 } else { 0.0 });
+    if let Some(fault) = held {
+        gauge!(HOLD, "destination" => destination, "reason" => fault.to_string()).set(1.0);
+    }
+}
+
+pub(crate) fn hold_ended(destination: &DestinationId, fault: &Fault) {
+    gauge!(HOLD, "destination" => destination.as_str().to_owned(), "reason" => fault.to_string()).set(0.0);
+}
+
+pub(crate) fn group_size(commands: usize) {
+    histogram!(GROUP_SIZE).record(commands as f64);
+}
+
+pub(crate) fn sync_time(took: Duration) {
+    histogram!(SYNC_TIME).record(took);
+}
+
+/// Shows what the store has counted.
+pub(crate) fn show_store(counters: &Counters, disk_bytes: u64) {
+    let Counters { applied, unchanged, quarantined, live_bytes, destinations } = counters;
+    counter!(UPDATES, "result" => "applied").absolute(*applied);
+    counter!(UPDATES, "result" => "unchanged").absolute(*unchanged);
+    counter!(QUARANTINED).absolute(*quarantined);
+    gauge!(LIVE_BYTES).set(*live_bytes as f64);
+    gauge!(DISK_BYTES).set(disk_bytes as f64);
+    for (destination, counted) in destinations {
+        let total = |result: &'static str, count: u64| {
+            counter!(EXPORTS_TOTAL, "destination" => destination.as_str().to_owned(), "result" => result)
+                .absolute(count);
+        };
+        total("made", counted.made);
+        total("delivered", counted.delivered);
+        total("dead", counted.dead);
+        total("damaged", counted.damaged);
+        let state = |state: &'static str, count: u64| {
+            gauge!(EXPORTS, "destination" => destination.as_str().to_owned(), "state" => state).set(count as f64);
+        };
+        state("waiting", counted.waiting);
+        state("dead", counted.dead);
+    }
+}
+
+pub(crate) fn oldest_waiting(destination: &DestinationId, age: Duration) {
+    gauge!(OLDEST, "destination" => destination.as_str().to_owned()).set(age.as_secs_f64());
+}

@@ -1,0 +1,113 @@
+//! Counters and numbers that change in the same commits as what they count.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{layout, record};
+use crate::destination::DestinationId;
+
+/// The record under `m`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Meta {
+    /// The number of the youngest export.
+    pub(super) last_number: u64,
+    pub(super) applied: u64,
+    pub(super) unchanged: u64,
+    pub(super) quarantined: u64,
+    pub(super) live_bytes: i64,
+    destinations: BTreeMap<DestinationId, Entry>,
+}
+
+/// What is counted of one destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entry {
+    /// Its number in keys.
+    pub(super) number: u32,
+    pub(super) made: u64,
+    pub(super) delivered: u64,
+    pub(super) dead: u64,
+    pub(super) damaged: u64,
+    /// No export below this number waits: reading starts here, not at the graves of all that was delivered.
+    pub(super) low_water: u64,
+}
+
+/// What was counted since the store was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Updates that changed a profile or made an export.
+    pub applied: u64,
+    /// Updates that changed nothing.
+    pub unchanged: u64,
+    /// Records that failed their checksum and were put aside.
+    pub quarantined: u64,
+    /// Bytes of all records, keys included.
+    pub live_bytes: u64,
+    /// By destination.
+    pub destinations: BTreeMap<DestinationId, DestinationCounters>,
+}
+
+/// What was counted of one destination: made = delivered + dead + damaged + waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DestinationCounters {
+    /// Exports made.
+    pub made: u64,
+    /// Exports that a receiver took.
+    pub delivered: u64,
+    /// Exports that became dead letters.
+    pub dead: u64,
+    /// Exports whose scheduling entry failed its checksum and was put aside.
+    pub damaged: u64,
+    /// Exports still owed.
+    pub waiting: u64,
+}
+
+impl Meta {
+    pub(super) fn read(db: &sled::Tree) -> Result<Option<Self>, record::Damaged> {
+        let payload = record::read(db, layout::META)?;
+        payload.map(|bytes| postcard::from_bytes(&bytes).map_err(|_| record::Damaged)).transpose()
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        postcard::to_stdvec(self).expect("counters have a fixed shape")
+    }
+
+    /// The destination's number in keys; a new one gets the next, and keeps it for ever.
+    pub(super) fn number_of(&mut self, destination: &DestinationId) -> u32 {
+        self.entry(destination).number
+    }
+
+    pub(super) fn entry(&mut self, destination: &DestinationId) -> &mut Entry {
+        let next = u32::try_from(self.destinations.len()).expect("fewer destinations than numbers");
+        let low_water = self.last_number + 1;
+        self.destinations.entry(destination.clone()).or_insert_with(|| Entry {
+            number: next,
+            low_water,
+            ..Entry::default()
+        })
+    }
+
+    pub(super) fn entry_numbered(&mut self, number: u32) -> Option<&mut Entry> {
+        self.destinations.values_mut().find(|entry| entry.number == number)
+    }
+
+    pub(super) fn destinations(&self) -> impl Iterator<Item = (&DestinationId, &Entry)> {
+        self.destinations.iter()
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        let Self { last_number: _, applied, unchanged, quarantined, live_bytes, destinations } = self;
+        let counted = |entry: &Entry| {
+            let Entry { number: _, made, delivered, dead, damaged, low_water: _ } = *entry;
+            let waiting = made.saturating_sub(delivered + dead + damaged);
+            DestinationCounters { made, delivered, dead, damaged, waiting }
+        };
+        Counters {
+            applied: *applied,
+            unchanged: *unchanged,
+            quarantined: *quarantined,
+            live_bytes: u64::try_from(*live_bytes).unwrap_or_default(),
+            destinations: destinations.iter().map(|(id, entry)| (id.clone(), counted(entry))).collect(),
+        }
+    }
+}

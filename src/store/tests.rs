@@ -1,0 +1,402 @@
+//! The store against a simple model over generated actions, crashes included; and what it does with damage.
+
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    clock::Timestamp,
+    export::{Attempt, Cause, ExportId, NewExport, Outcome, Trouble},
+    profile::{ProfileKey, identity::Namespace, update::UpdateId},
+    trigger::Reason,
+};
+
+const DESTINATIONS: [&str; 2] = ["crm", "erp"];
+
+fn destination(index: usize) -> DestinationId {
+    DESTINATIONS[index].parse().unwrap()
+}
+
+fn identity(person: usize) -> Identity {
+    Identity::new(Namespace::parse("CRM").unwrap(), &person.to_string()).unwrap()
+}
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(1_000_000) + Duration::from_secs(seconds)
+}
+
+/// A store and what should be in it.
+struct Tried {
+    dir: TempDir,
+    owner: StoreOwner,
+    now: u64,
+    people: BTreeMap<usize, Person>,
+    queues: [BTreeMap<u64, Waiting>; 2],
+    claims: Vec<(usize, Claim)>,
+    last_number: u64,
+    expected: [DestinationCounters; 2],
+    dead: [Vec<u64>; 2],
+    applied: u64,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+struct Person {
+    key: ProfileKey,
+    snapshot: Vec<u8>,
+    lines: Vec<ProfileKey>,
+}
+
+#[derive(Clone, Debug)]
+struct Waiting {
+    export: Export,
+    body: Vec<u8>,
+    claimed: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Action {
+    Update { person: usize, bytes: usize, to: [bool; 2] },
+    Join { one: usize, other: usize, to: [bool; 2] },
+    Claim { from: usize, most: usize },
+    Probe { from: usize, after: u64 },
+    Settle { claim: usize, end: End },
+    GiveBack { claim: usize },
+    Wait { seconds: u64 },
+    Reopen,
+    Crash,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Delivered,
+    Retry { seconds: u64 },
+    Dead,
+}
+
+fn open(dir: &Path) -> StoreOwner {
+    StoreOwner::open(dir, &[destination(0), destination(1)]).unwrap()
+}
+
+impl Tried {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let owner = open(dir.path());
+        let (people, queues, claims, expected, dead) = Default::default();
+        Self { dir, owner, now: 0, people, queues, claims, last_number: 0, expected, dead, applied: 0 }
+    }
+
+    async fn act(&mut self, action: Action) {
+        match action {
+            Action::Update { person, bytes, to } => self.update(&[person], bytes, to).await,
+            Action::Join { one, other, to } if one != other => self.update(&[one, other], 10, to).await,
+            Action::Join { .. } => {}
+            Action::Claim { from, most } => self.claim(from, most),
+            Action::Probe { from, after } => self.probe(from, after % (self.last_number + 2)),
+            Action::Settle { claim, end } if !self.claims.is_empty() => self.settle(claim, end).await,
+            Action::GiveBack { claim } if !self.claims.is_empty() => {
+                let (from, claim) = self.claims.swap_remove(claim % self.claims.len());
+                self.queues[from].get_mut(&claim.number()).unwrap().claimed = false;
+                drop(claim);
+            }
+            Action::Settle { .. } | Action::GiveBack { .. } => {}
+            Action::Wait { seconds } => self.now += seconds,
+            Action::Reopen => self.open_again(None),
+            Action::Crash => {
+                let copy = tempfile::tempdir().unwrap();
+                copy_all(self.dir.path(), copy.path());
+                self.open_again(Some(copy));
+            }
+        }
+        self.verify().await;
+    }
+
+    async fn update(&mut self, people: &[usize], bytes: usize, to: [bool; 2]) {
+        let id = UpdateId::new(at(self.now));
+        let mut found: Vec<Person> = people.iter().filter_map(|person| self.people.get(person).cloned()).collect();
+        found.sort_by_key(|person| person.key);
+        found.dedup();
+        let key = found.first().map_or_else(|| id.into(), |person| person.key);
+        let mut lines: Vec<ProfileKey> = found.iter().flat_map(|person| person.lines.clone()).collect();
+        lines.extend(found.is_empty().then_some(key));
+        let snapshot = vec![self.applied as u8; bytes];
+        let absorbed: Vec<ProfileKey> = found.iter().skip(1).map(|person| person.key).collect();
+        let moved = self.people.iter().filter(|(_, p)| absorbed.contains(&p.key)).map(|(n, _)| identity(*n)).collect();
+        let exports: Vec<NewExport> = (0..2)
+            .filter(|index| to[*index])
+            .map(|index| NewExport {
+                destination: destination(index),
+                id: ExportId::of(id, at(self.now), &destination(index)),
+                body: vec![index as u8; bytes / 2],
+                reasons: vec![Reason::IdentityAdded],
+            })
+            .collect();
+        for (index, export) in (0..2).filter(|index| to[*index]).zip(&exports) {
+            self.last_number += 1;
+            let (body, export) = (export.body.clone(), Export::new(export.id, lines.clone(), at(self.now)));
+            self.queues[index].insert(self.last_number, Waiting { export, body, claimed: false });
+            self.expected[index].made += 1;
+        }
+        let mut before: Vec<Vec<u8>> = found.iter().map(|person| person.snapshot.clone()).collect();
+        before.sort();
+        let change = Applied {
+            key,
+            snapshot: snapshot.clone(),
+            absorbed: absorbed.clone(),
+            moved,
+            lines: lines.clone(),
+            accepted_at: at(self.now),
+            exports,
+        };
+        let decide = move |mut given: Vec<Vec<u8>>| {
+            given.sort();
+            assert_eq!(given, before, "the snapshots that the identities lead to");
+            Ok(Change::Applied(Box::new(change)))
+        };
+        let identities = people.iter().map(|person| identity(*person)).collect();
+        assert_eq!(self.owner.store().update(identities, decide).await.unwrap(), Committed::Applied);
+        self.applied += 1;
+        let person = Person { key, snapshot, lines };
+        self.people
+            .values_mut()
+            .filter(|p| p.key == key || absorbed.contains(&p.key))
+            .for_each(|p| *p = person.clone());
+        people.iter().for_each(|number| drop(self.people.insert(*number, person.clone())));
+    }
+
+    /// Those that are first in all their lines, due or not.
+    fn heads(&self, from: usize) -> Vec<u64> {
+        let queue = &self.queues[from];
+        let shares = |a: &Waiting, b: &Waiting| a.export.lines.iter().any(|line| b.export.lines.contains(line));
+        let is_head = |number: u64, one: &Waiting| !queue.range(..number).any(|(_, other)| shares(one, other));
+        queue.iter().filter(|(number, one)| !one.claimed && is_head(**number, one)).map(|(number, _)| *number).collect()
+    }
+
+    fn claim(&mut self, from: usize, most: usize) {
+        let now = at(self.now);
+        let mut due = self.heads(from);
+        due.retain(|number| self.queues[from][number].export.due <= now);
+        due.sort_by_key(|number| (self.queues[from][number].export.due, *number));
+        due.truncate(most);
+        let claims = self.owner.store().queue(&destination(from)).unwrap().claim_due(now, most);
+        self.took(from, claims, due);
+    }
+
+    fn probe(&mut self, from: usize, after: u64) {
+        let heads = self.heads(from);
+        let next = heads.iter().find(|number| **number > after).or(heads.first());
+        let claim = self.owner.store().queue(&destination(from)).unwrap().claim_head(after);
+        self.took(from, claim.into_iter().collect(), next.into_iter().copied().collect());
+    }
+
+    fn took(&mut self, from: usize, claims: Vec<Claim>, expected: Vec<u64>) {
+        assert_eq!(claims.iter().map(Claim::number).collect::<Vec<_>>(), expected);
+        for claim in claims {
+            let waiting = self.queues[from].get_mut(&claim.number()).unwrap();
+            assert_eq!((&claim.export, claim.body.as_deref()), (&waiting.export, Some(waiting.body.as_slice())));
+            waiting.claimed = true;
+            self.claims.push((from, claim));
+        }
+    }
+
+    async fn settle(&mut self, claim: usize, end: End) {
+        let (from, claim) = self.claims.swap_remove(claim % self.claims.len());
+        let (number, mut export) = (claim.number(), claim.export.clone());
+        let attempt = Attempt { at: at(self.now), outcome: Outcome::Retryable(Trouble::Timeout) };
+        let next = match end {
+            End::Delivered => {
+                self.queues[from].remove(&number);
+                self.expected[from].delivered += 1;
+                Next::Delivered
+            }
+            End::Dead => {
+                self.queues[from].remove(&number);
+                self.expected[from].dead += 1;
+                self.dead[from].push(number);
+                Next::Dead(DeadLetter { export, at: at(self.now), cause: Cause::Refused })
+            }
+            End::Retry { seconds } => {
+                export.attempts.push(attempt);
+                export.due = at(self.now + seconds);
+                let waiting = self.queues[from].get_mut(&number).unwrap();
+                (waiting.export, waiting.claimed) = (export.clone(), false);
+                Next::Waiting(export)
+            }
+        };
+        self.owner.store().settle(claim, next, None);
+    }
+
+    fn open_again(&mut self, copy: Option<TempDir>) {
+        self.claims.clear();
+        self.queues.iter_mut().flat_map(BTreeMap::values_mut).for_each(|waiting| waiting.claimed = false);
+        let fresh = tempfile::tempdir().unwrap();
+        let next = open(fresh.path());
+        std::mem::replace(&mut self.owner, next).close();
+        // The stand-in goes, and the store comes from the old directory, or the copy of it.
+        let dir = copy.unwrap_or_else(|| std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap()));
+        let back = open(dir.path());
+        std::mem::replace(&mut self.owner, back).close();
+        self.dir = dir;
+    }
+
+    async fn verify(&self) {
+        let counters = self.owner.store().counters().await.unwrap();
+        assert_eq!((counters.applied, counters.quarantined), (self.applied, 0));
+        for index in 0..2 {
+            let waiting = self.queues[index].len() as u64;
+            let expected = DestinationCounters { waiting, ..self.expected[index] };
+            assert_eq!(counters.destinations[&destination(index)], expected);
+            let store = self.owner.store();
+            let stored = store.waiting(&destination(index), 0, usize::MAX);
+            let model = self.queues[index].iter().map(|(number, waiting)| (*number, waiting.export.clone()));
+            assert_eq!(stored, model.collect::<Vec<_>>());
+            let dead = store.dead_letters(&destination(index), 0, usize::MAX);
+            let mut numbers = self.dead[index].clone();
+            numbers.sort();
+            assert_eq!(dead.into_iter().map(|(number, _)| number).collect::<Vec<_>>(), numbers);
+        }
+        let counted = |(key, _): &(sled::IVec, sled::IVec)| !b"mg".contains(&key[0]);
+        let entries = self.owner.store.db.iter().map(Result::unwrap).filter(counted);
+        let live: usize = entries.map(|(key, value)| key.len() + value.len()).sum();
+        assert_eq!(counters.live_bytes, live as u64, "live bytes are those of all records");
+        let bodies = self.owner.store.db.scan_prefix(b"b").keys().map(Result::unwrap).filter(|key| key.ends_with(&[0]));
+        let owed: usize = (0..2).map(|index| self.queues[index].len() + self.dead[index].len()).sum();
+        assert_eq!(bodies.filter(|key| key.len() == 10).count(), owed, "a settled export leaves no body behind");
+        let blobs = fs::read_dir(self.dir.path().join("store/blobs")).map_or(0, Iterator::count);
+        assert_eq!(blobs, 0, "sled never syncs what stands there");
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => {
+                fs::create_dir(&target).unwrap();
+                copy_all(&entry.path(), &target);
+            }
+            false => drop(fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+fn actions() -> impl Strategy<Value = Vec<Action>> {
+    let to = || any::<[bool; 2]>();
+    let end = prop_oneof![Just(End::Delivered), (0..20u64).prop_map(|seconds| End::Retry { seconds }), Just(End::Dead)];
+    let one = prop_oneof![
+        8 => (0..6usize, prop_oneof![0..2_000usize, 4_000..20_000usize], to())
+            .prop_map(|(person, bytes, to)| Action::Update { person, bytes, to }),
+        2 => (0..6usize, 0..6usize, to()).prop_map(|(one, other, to)| Action::Join { one, other, to }),
+        5 => (0..2usize, 1..5usize).prop_map(|(from, most)| Action::Claim { from, most }),
+        1 => (0..2usize, any::<u64>()).prop_map(|(from, after)| Action::Probe { from, after }),
+        6 => (any::<usize>(), end).prop_map(|(claim, end)| Action::Settle { claim, end }),
+        1 => any::<usize>().prop_map(|claim| Action::GiveBack { claim }),
+        2 => (0..20u64).prop_map(|seconds| Action::Wait { seconds }),
+        1 => Just(Action::Reopen),
+        1 => Just(Action::Crash),
+    ];
+    prop::collection::vec(one, 1..50)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn store_does_what_a_simple_model_does(actions in actions()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut tried = Tried::new();
+            for action in actions {
+                tried.act(action).await;
+            }
+        });
+    }
+}
+
+#[tokio::test]
+async fn updates_of_one_profile_in_one_group_see_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let owner = open(dir.path());
+    let key = UpdateId::new(at(0)).into();
+    let update = |number: usize, identities: Vec<Identity>| {
+        let store = owner.store();
+        let decide = move |before: Vec<Vec<u8>>| {
+            let snapshot = [before.concat(), vec![number as u8]].concat();
+            let (absorbed, moved, lines, exports) = Default::default();
+            let applied = Applied { key, snapshot, absorbed, moved, lines, accepted_at: at(0), exports };
+            Ok(Change::Applied(Box::new(applied)))
+        };
+        async move { store.update(identities, decide).await.unwrap() }
+    };
+    update(0, vec![identity(0), identity(1)]).await;
+
+    let mut all = tokio::task::JoinSet::new();
+    (1..=100).for_each(|number| drop(all.spawn(update(number, vec![identity(number % 2)]))));
+    all.join_all().await;
+
+    let check = |before: Vec<Vec<u8>>| {
+        assert_eq!(before[0].len(), 101, "each update added a byte to what the one before it left");
+        Ok(Change::Unchanged)
+    };
+    assert_eq!(owner.store().update(vec![identity(0)], check).await.unwrap(), Committed::Unchanged);
+    owner.close();
+}
+
+#[tokio::test]
+async fn store_in_use_and_store_of_a_later_version_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(StoreOwner::open_existing(dir.path()), Err(StoreError::Missing(_))));
+    let owner = open(dir.path());
+    assert!(matches!(StoreOwner::open(dir.path(), &[]), Err(StoreError::InUse(_))));
+    owner.close();
+
+    fs::write(dir.path().join("FORMAT"), "2\n").unwrap();
+
+    assert!(matches!(StoreOwner::open(dir.path(), &[]), Err(StoreError::Newer { found, .. }) if found == "2"));
+}
+
+#[tokio::test]
+async fn damaged_records_are_put_aside_and_the_rest_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut tried = Tried { owner: open(dir.path()), dir, ..Tried::new() };
+    for person in 0..3 {
+        tried.update(&[person], 100, [true, false]).await;
+    }
+    let Tried { owner, dir, people, .. } = tried;
+    owner.close();
+    {
+        let db = sled::Config::new().path(dir.path().join("store")).open().unwrap();
+        let bend = |key: Vec<u8>| {
+            let key = [key.as_slice(), &[0]].concat();
+            let mut bytes = db.get(&key).unwrap().unwrap().to_vec();
+            *bytes.last_mut().unwrap() ^= 1;
+            db.insert(key, bytes).unwrap();
+        };
+        bend(layout::profile(&people[&0].key));
+        bend(layout::entry(Table::Schedule, 0, 1));
+        bend(layout::body(2));
+        db.flush().unwrap();
+    }
+
+    let owner = open(dir.path());
+    let store = owner.store();
+    let queue = store.queue(&destination(0)).unwrap();
+    let claims = queue.claim_due(at(0), 10);
+
+    assert_eq!(
+        claims.iter().map(|claim| (claim.number(), claim.body.is_some())).collect::<Vec<_>>(),
+        [(2, false), (3, true)]
+    );
+    let none = store.update(vec![identity(0)], |before| {
+        assert!(before.is_empty(), "the profile is gone");
+        Ok(Change::Unchanged)
+    });
+    assert_eq!(none.await.unwrap(), Committed::Unchanged);
+    let counters = store.counters().await.unwrap();
+    assert_eq!(counters.quarantined, 2);
+    let counted = counters.destinations[&destination(0)];
+    assert_eq!((counted.made, counted.damaged, counted.waiting), (3, 1, 2));
+    drop(claims);
+    owner.close();
+}

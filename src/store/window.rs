@@ -1,0 +1,252 @@
+//! The waiting exports of one destination that are in memory: which may go now, and in which order. Pure.
+//!
+//! Exports come in by number, that is by age. Each stands in the line of its profile and of the profiles joined into it; it
+//! may go when it is the first in all of them, nobody holds it, and it is due. What does not fit stays on disk until the
+//! window has room, so ten million waiting exports cost no more memory than ten thousand.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    time::Duration,
+};
+
+use crate::{clock::Timestamp, export::Export, profile::ProfileKey};
+
+/// Exports in memory for a destination, some 4 MiB of them. Exports between attempts stay here, so this many may wait for
+/// a retry at once before younger ones have to wait too.
+pub(super) const WINDOW_MAX: usize = 8192;
+
+/// No retry waits longer than an hour. What is due later than this was written before the clock was set back, and is due.
+const DUE_AHEAD_MAX: Duration = Duration::from_secs(2 * 3600);
+
+#[derive(Default)]
+pub(super) struct Window {
+    entries: BTreeMap<u64, Entry>,
+    lines: HashMap<ProfileKey, VecDeque<u64>>,
+    /// Heads of all their lines that nobody holds, by due time.
+    ready: BTreeSet<(Timestamp, u64)>,
+    /// All that wait up to this number are here.
+    read_to: u64,
+    /// Nothing above this number is on disk for certain.
+    synced: u64,
+}
+
+struct Entry {
+    export: Export,
+    claimed: bool,
+}
+
+impl Window {
+    /// An empty window before the first number that may wait.
+    pub(super) fn new(low_water: u64, synced: u64) -> Self {
+        Self { read_to: low_water.saturating_sub(1), synced, ..Self::default() }
+    }
+
+    /// Takes in exports that have just been synced, and the number up to which everything is. They are left on disk when
+    /// older ones are there still, or there is no room.
+    pub(super) fn publish(&mut self, made: Vec<(u64, Export)>, synced: u64) {
+        let in_step = self.missing().is_none() && self.entries.len() + made.len() <= WINDOW_MAX;
+        self.synced = synced;
+        if in_step {
+            made.into_iter().for_each(|(number, export)| self.admit(number, export));
+            self.read_to = synced;
+        }
+    }
+
+    /// The numbers to read from disk next, if there are any, and how many there is room for.
+    pub(super) fn missing(&self) -> Option<(u64, u64, usize)> {
+        (self.read_to < self.synced)
+            .then(|| (self.read_to + 1, self.synced, WINDOW_MAX.saturating_sub(self.entries.len())))
+    }
+
+    /// Takes in what was read of [`Window::missing`]: all that wait up to number `to`.
+    pub(super) fn refill(&mut self, read: Vec<(u64, Export)>, to: u64) {
+        // Somebody else may have read the same meanwhile.
+        let from = self.read_to;
+        read.into_iter().filter(|(number, _)| *number > from).for_each(|(number, export)| self.admit(number, export));
+        self.read_to = self.read_to.max(to);
+    }
+
+    fn admit(&mut self, number: u64, export: Export) {
+        export.lines.iter().for_each(|line| self.lines.entry(*line).or_default().push_back(number));
+        self.entries.insert(number, Entry { export, claimed: false });
+        self.ready_if_head(number);
+    }
+
+    fn is_head(&self, export: &Export, number: u64) -> bool {
+        export.lines.iter().all(|line| self.lines.get(line).and_then(VecDeque::front) == Some(&number))
+    }
+
+    fn ready_if_head(&mut self, number: u64) {
+        if let Some(Entry { export, claimed: false }) = self.entries.get(&number)
+            && self.is_head(export, number)
+        {
+            self.ready.insert((export.due, number));
+        }
+    }
+
+    /// Hands out the one that has been due longest.
+    pub(super) fn claim_due(&mut self, now: Timestamp) -> Option<(u64, Export)> {
+        let stranded = || self.ready.range((now + DUE_AHEAD_MAX, 0)..).next();
+        let (_, number) = *self.ready.first().filter(|(due, _)| *due <= now).or_else(stranded)?;
+        self.claim(number)
+    }
+
+    /// Hands out the oldest that may go, due or not, with a number above `after`; from the front when there is none.
+    pub(super) fn claim_head(&mut self, after: u64) -> Option<(u64, Export)> {
+        let may_go = |(number, entry): &(&u64, &Entry)| !entry.claimed && self.is_head(&entry.export, **number);
+        let behind = self.entries.range(after.saturating_add(1)..).find(may_go);
+        let number = *behind.or_else(|| self.entries.range(..=after).find(may_go))?.0;
+        self.claim(number)
+    }
+
+    fn claim(&mut self, number: u64) -> Option<(u64, Export)> {
+        let entry = self.entries.get_mut(&number)?;
+        entry.claimed = true;
+        self.ready.remove(&(entry.export.due, number));
+        Some((number, entry.export.clone()))
+    }
+
+    /// Takes back an export that was not sent, or that waits again as `changed`.
+    pub(super) fn give_back(&mut self, number: u64, changed: Option<Export>) {
+        let Some(entry) = self.entries.get_mut(&number) else { return };
+        entry.claimed = false;
+        if let Some(export) = changed {
+            entry.export = export;
+        }
+        self.ready_if_head(number);
+    }
+
+    /// Lets go of an export that is delivered or dead; the next of its lines may go.
+    pub(super) fn finish(&mut self, number: u64) {
+        let Some(Entry { export, .. }) = self.entries.remove(&number) else { return };
+        self.ready.remove(&(export.due, number));
+        for line in &export.lines {
+            let Some(waiting) = self.lines.get_mut(line) else { continue };
+            waiting.retain(|other| *other != number);
+            match waiting.front().copied() {
+                Some(next) => self.ready_if_head(next),
+                None => drop(self.lines.remove(line)),
+            }
+        }
+    }
+
+    /// When the next may go, as seen at `now`.
+    pub(super) fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
+        let stranded = self.ready.last().is_some_and(|(due, _)| *due >= now + DUE_AHEAD_MAX);
+        if stranded { Some(now) } else { self.ready.first().map(|(due, _)| *due) }
+    }
+
+    /// When the update of the oldest waiting export came in.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        self.entries.values().next().map(|entry| entry.export.accepted_at)
+    }
+
+    /// No export below this number waits.
+    pub(super) fn low_water(&self) -> u64 {
+        self.entries.keys().next().copied().unwrap_or(self.read_to + 1)
+    }
+
+    pub(super) fn synced(&self) -> u64 {
+        self.synced
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{export::ExportId, profile::update::UpdateId};
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    fn profiles<const N: usize>() -> [ProfileKey; N] {
+        std::array::from_fn(|_| UpdateId::new(at(0)).into())
+    }
+
+    fn export(lines: &[ProfileKey], due: i64) -> Export {
+        let id = ExportId::of(UpdateId::new(at(due)), at(due), &"crm".parse().unwrap());
+        Export::new(id, lines.to_vec(), at(due))
+    }
+
+    fn window(exports: Vec<Export>) -> Window {
+        let mut window = Window::new(1, 0);
+        let last = exports.len() as u64;
+        window.publish((1..).zip(exports).collect(), last);
+        window
+    }
+
+    fn numbers(window: &mut Window, now: i64) -> Vec<u64> {
+        std::iter::from_fn(|| window.claim_due(at(now))).map(|(number, _)| number).collect()
+    }
+
+    #[test]
+    fn later_export_of_a_profile_waits_for_the_earlier_one() {
+        let [a, b] = profiles();
+        let mut window = window(vec![export(&[a], 0), export(&[a], 0), export(&[b], 0)]);
+
+        assert_eq!(numbers(&mut window, 0), [1, 3]);
+        window.give_back(1, Some(export(&[a], 15)));
+        assert_eq!(numbers(&mut window, 14), [] as [u64; 0], "the second waits behind the first one's retry");
+        assert_eq!(numbers(&mut window, 15), [1]);
+        window.finish(1);
+        assert_eq!(numbers(&mut window, 15), [2]);
+    }
+
+    #[test]
+    fn clock_set_back_strands_nothing() {
+        let [a, b] = profiles();
+        let day = 24 * 3600 * 1000;
+        let mut window = window(vec![export(&[a], day), export(&[b], 1000)]);
+
+        assert_eq!(window.next_due(at(0)), Some(at(0)));
+        assert_eq!(numbers(&mut window, 0), [1], "a day ahead is no wait of ours, a second is");
+        assert_eq!(window.next_due(at(0)), Some(at(1000)));
+    }
+
+    #[test]
+    fn export_of_a_joined_profile_waits_behind_both_lines() {
+        let [a, b] = profiles();
+        let mut window = window(vec![export(&[a], 0), export(&[b], 0), export(&[a, b], 0), export(&[a, b], 0)]);
+
+        assert_eq!(numbers(&mut window, 0), [1, 2]);
+        window.finish(1);
+        assert_eq!(numbers(&mut window, 0), [] as [u64; 0]);
+        window.finish(2);
+        assert_eq!(numbers(&mut window, 0), [3]);
+    }
+
+    #[test]
+    fn probes_walk_the_heads_by_age_and_begin_again() {
+        let [a, b, c] = profiles();
+        let mut window = window(vec![export(&[a], 99), export(&[a], 0), export(&[b], 0), export(&[c], 0)]);
+        let mut after = 0;
+        let mut probed = Vec::new();
+        for _ in 0..4 {
+            let (number, _) = window.claim_head(after).unwrap();
+            window.give_back(number, None);
+            (after, _) = (number, probed.push(number));
+        }
+        assert_eq!(probed, [1, 3, 4, 1]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_read_later_and_in_order() {
+        let keys: Vec<ProfileKey> = (0..WINDOW_MAX + 10).map(|_| UpdateId::new(at(0)).into()).collect();
+        let exports: Vec<Export> = keys.iter().map(|key| export(&[*key], 0)).collect();
+        let mut window = Window::new(1, 0);
+        let all: Vec<(u64, Export)> = (1..).zip(exports).collect();
+        window.publish(all[..WINDOW_MAX].to_vec(), WINDOW_MAX as u64);
+        window.publish(all[WINDOW_MAX..].to_vec(), all.len() as u64);
+        assert_eq!(window.missing(), Some((WINDOW_MAX as u64 + 1, all.len() as u64, 0)));
+
+        let (first, _) = window.claim_due(at(0)).unwrap();
+        window.finish(first);
+        assert_eq!(window.missing().unwrap().2, 1);
+        window.refill(all[WINDOW_MAX..=WINDOW_MAX].to_vec(), WINDOW_MAX as u64 + 1);
+
+        let last = numbers(&mut window, 0).into_iter().last();
+        assert_eq!(last, Some(WINDOW_MAX as u64 + 1));
+        assert_eq!(window.low_water(), 2, "claims still count as waiting");
+    }
+}
