@@ -42,6 +42,7 @@ pub mod clock;
 pub mod destination;
 pub mod export;
 pub mod metrics;
+pub mod pipeline;
 pub mod profile;
 pub mod store;
 pub mod tls;

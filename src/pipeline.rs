@@ -1,0 +1,136 @@
+//! One update through: snapshots, merge, memberships, exports. Pure: what it decides, the store commits as one.
+
+use std::sync::Arc;
+
+use crate::{
+    audience::{Audience, AudienceId, RULE_NAMESPACE},
+    clock::Timestamp,
+    destination::{Mapping, payload},
+    export::{ExportId, NewExport},
+    profile::{
+        Merged, Profile, ProfileKey, Refusal, SNAPSHOT_BYTES_MAX, membership::Status, path::Attributes,
+        update::ProfileUpdate,
+    },
+    store::{Applied, Change, Committed, Store, StoreError},
+    trigger::{self, Effect},
+};
+
+/// What decides: the audiences, and what each destination is sent.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// By id.
+    audiences: Vec<Audience>,
+    mappings: Vec<Mapping>,
+}
+
+impl Plan {
+    /// A plan of all rule audiences and all destinations' mappings.
+    pub fn new(mut audiences: Vec<Audience>, mappings: Vec<Mapping>) -> Self {
+        audiences.sort_by(|a, b| a.id.cmp(&b.id));
+        Self { audiences, mappings }
+    }
+
+    fn defines(&self, id: &AudienceId) -> bool {
+        self.audiences.binary_search_by(|audience| audience.id.cmp(id)).is_ok()
+    }
+}
+
+/// Takes updates through: decided on the store's thread, committed by it.
+#[derive(Clone)]
+pub struct Pipeline {
+    plan: Arc<Plan>,
+    store: Store,
+}
+
+impl Pipeline {
+    /// A way through for updates.
+    pub fn new(plan: Plan, store: Store) -> Self {
+        Self { plan: Arc::new(plan), store }
+    }
+
+    /// Returns when the update and its exports are on disk.
+    ///
+    /// # Errors
+    /// As [`Store::update`].
+    pub async fn take(&self, update: ProfileUpdate) -> Result<Committed, StoreError> {
+        let plan = self.plan.clone();
+        let identities = update.identities.iter().collect();
+        let decide = move |snapshots: Vec<Vec<u8>>| {
+            let before = snapshots.iter().map(|bytes| serde_json::from_slice(bytes)).collect::<Result<_, _>>();
+            decide(&plan, before.map_err(|_| Refusal::Unreadable)?, &update)
+        };
+        self.store.update(identities, decide).await
+    }
+}
+
+/// Decides what `update` does to the profiles that its identities lead to.
+///
+/// # Errors
+/// [`Refusal`]: nothing of the update is kept.
+pub fn decide(plan: &Plan, before: Vec<Profile>, update: &ProfileUpdate) -> Result<Change, Refusal> {
+    let now = update.received_at;
+    let found: Vec<ProfileKey> = before.iter().map(|part| part.key).collect();
+    let stays = found.iter().min().copied();
+    let moved = before.iter().filter(|part| Some(part.key) != stays).flat_map(|part| part.identities.iter()).collect();
+    let mut profile = Profile::joined(before).unwrap_or_else(|| Profile::new(update.id.into()));
+    let merged = profile.merge(update)?;
+
+    let transitions = evaluate(plan, &mut profile, now);
+    let identities_added = found.len() != 1 || merged == Merged::IdentitiesAdded;
+    let exports = {
+        let view = profile.view();
+        let effect =
+            Effect { profile: &profile, transitions: &transitions, identities_added, patch: &update.attributes };
+        plan.mappings.iter().filter_map(|mapping| export(mapping, &effect, &view, update)).collect::<Vec<_>>()
+    };
+    if exports.is_empty() && transitions.is_empty() && !identities_added && merged == Merged::Nothing {
+        return Ok(Change::Unchanged);
+    }
+    let snapshot = serde_json::to_vec(&profile).expect("a profile has text keys only");
+    if snapshot.len() > SNAPSHOT_BYTES_MAX {
+        return Err(Refusal::ProfileTooLarge { bytes: snapshot.len() });
+    }
+    Ok(Change::Applied(Box::new(Applied {
+        key: profile.key,
+        snapshot,
+        absorbed: found.into_iter().filter(|key| *key != profile.key).collect(),
+        moved,
+        lines: profile.lines(),
+        accepted_at: now,
+        exports,
+    })))
+}
+
+/// Evaluates every rule over the profile and returns the memberships that changed.
+fn evaluate(plan: &Plan, profile: &mut Profile, now: Timestamp) -> Vec<(AudienceId, Status)> {
+    profile.memberships.forget_old(now);
+    profile.memberships.keep_existing(RULE_NAMESPACE, |id| plan.defines(id));
+    let statuses: Vec<Status> = {
+        let view = profile.view();
+        let status = |audience: &Audience| match audience.rule.matches(&view) {
+            true => Status::Realized,
+            false => Status::Exited,
+        };
+        plan.audiences.iter().map(status).collect()
+    };
+    let mut transitions = Vec::new();
+    for (audience, status) in plan.audiences.iter().zip(statuses) {
+        if profile.memberships.set(RULE_NAMESPACE, &audience.id, status, now) {
+            transitions.push((audience.id.clone(), status));
+        }
+    }
+    transitions
+}
+
+fn export(mapping: &Mapping, effect: &Effect<'_>, view: &Attributes, update: &ProfileUpdate) -> Option<NewExport> {
+    let reasons = trigger::reasons(mapping, effect);
+    (!reasons.is_empty()).then(|| NewExport {
+        destination: mapping.destination.clone(),
+        id: ExportId::of(update.id, update.received_at, &mapping.destination),
+        body: payload::body(mapping, effect.profile, view),
+        reasons,
+    })
+}
+
+#[cfg(test)]
+mod tests;
