@@ -1,0 +1,384 @@
+//! A destination's gate: open, throttled or held, and who pays for a failed POST. Pure.
+//!
+//! A fault of the destination is not a fault of its exports. A fault holds the gate at once; three charged failures in a
+//! row, or ten refusals, hold it too. While it is held, nothing is charged, and one probe at a time goes out: the first in
+//! line of each profile in turn, at 1 s growing to 60 s. A delivery opens it.
+
+use std::time::Duration;
+
+use crate::{
+    clock::Timestamp,
+    destination::{Hold, Standing},
+    export::{Charge, Export, Fault, Outcome, Trouble},
+    tls::Fingerprint,
+};
+
+/// Charged failures in a row that hold a destination: they look like an outage that answers.
+const FAILURES_MAX: u32 = 3;
+/// Refusals in a row that hold a destination: they look like a receiver that wants nothing any more.
+const REFUSALS_MAX: u32 = 10;
+/// The first wait before a probe.
+const PROBE_WAIT: Duration = Duration::from_secs(1);
+/// The longest: a receiver that is back is noticed within a minute.
+const PROBE_WAIT_MAX: Duration = Duration::from_secs(60);
+/// No wait is longer, so one that seems to be was set before the clock was set back, and is over.
+const WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// A destination's gate.
+#[derive(Debug)]
+pub(super) struct Gate {
+    state: State,
+    standing: Standing,
+    /// The certificate in use.
+    certificate: Fingerprint,
+    last_delivery: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+enum State {
+    Open {
+        failures: u32,
+        refusals: u32,
+    },
+    Throttled {
+        until: Timestamp,
+    },
+    /// `after` was probed last; `probe` is under way.
+    Held {
+        probe_at: Timestamp,
+        wait: Duration,
+        after: u64,
+        probe: Option<u64>,
+    },
+}
+
+/// What may be sent now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Allowance {
+    /// All that is due.
+    Due,
+    /// One probe: the head behind this number, when nothing else is under way.
+    Probe {
+        /// The number of the last one probed.
+        after: u64,
+    },
+    /// Nothing before then.
+    Nothing {
+        /// When to ask again.
+        until: Timestamp,
+    },
+}
+
+/// What the gate makes of a POST.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Judgement {
+    /// The outcome, in the light of what else is known of the destination.
+    pub(super) outcome: Outcome,
+    /// Who pays.
+    pub(super) charge: Charge,
+    /// What is to be kept of the destination, where that changed.
+    pub(super) standing: Option<Standing>,
+}
+
+impl Gate {
+    /// A gate as it was left; `certificate` is the one in use now.
+    pub(super) fn new(standing: Standing, certificate: Fingerprint, now: Timestamp) -> Self {
+        let state = match standing.hold {
+            Some(_) => State::Held { probe_at: now, wait: PROBE_WAIT, after: 0, probe: None },
+            None => OPEN,
+        };
+        Self { state, standing, certificate, last_delivery: None }
+    }
+
+    /// What may be sent at `now`.
+    pub(super) fn allowance(&mut self, now: Timestamp) -> Allowance {
+        let (State::Throttled { until } | State::Held { probe_at: until, .. }) = self.state else {
+            return Allowance::Due;
+        };
+        if now < until && until.since(now) <= WAIT_MAX {
+            return Allowance::Nothing { until };
+        }
+        match self.state {
+            State::Held { after, .. } => Allowance::Probe { after },
+            State::Throttled { .. } | State::Open { .. } => {
+                self.state = OPEN;
+                Allowance::Due
+            }
+        }
+    }
+
+    /// Takes note that the export of this number goes out as a probe.
+    pub(super) fn probing(&mut self, number: u64) {
+        if let State::Held { probe, .. } = &mut self.state {
+            *probe = Some(number);
+        }
+    }
+
+    /// Holds the gate, or keeps it held for longer. The fault shown is the newest, the instant that of the first.
+    pub(super) fn hold(&mut self, fault: Fault, now: Timestamp) {
+        let since = self.standing.hold.as_ref().map_or(now, |hold| hold.since);
+        self.standing.hold = Some(Hold { fault, since });
+        let (wait, after) = match self.state {
+            State::Held { wait, after, .. } => (wait, after),
+            State::Open { .. } | State::Throttled { .. } => (PROBE_WAIT, 0),
+        };
+        self.state = State::Held { probe_at: now + wait, wait: (wait * 2).min(PROBE_WAIT_MAX), after, probe: None };
+    }
+
+    /// Why it is held, and since when.
+    pub(super) fn held(&self) -> Option<&Hold> {
+        self.standing.hold.as_ref()
+    }
+
+    /// Learns from the POST of `export`, which has this number, and judges it.
+    pub(super) fn judge(&mut self, export: &Export, number: u64, outcome: Outcome, now: Timestamp) -> Judgement {
+        let before = self.standing.clone();
+        let outcome = self.in_context(export, outcome);
+        let charge = match self.state {
+            State::Held { .. } => self.judge_held(number, &outcome, now),
+            State::Open { .. } | State::Throttled { .. } => self.judge_open(&outcome, now),
+        };
+        let standing = (before != self.standing).then(|| self.standing.clone());
+        Judgement { outcome, charge, standing }
+    }
+
+    /// What the outcome means here: a 400 or 403 of a receiver that never accepted our certificate is about the
+    /// certificate (nginx answers so after a good handshake); a status fault that the same export meets again after
+    /// others were delivered is about the export.
+    fn in_context(&self, export: &Export, outcome: Outcome) -> Outcome {
+        let accepted = self.standing.accepted_with == Some(self.certificate);
+        match outcome {
+            Outcome::Refused(status @ 400) if !accepted => Outcome::Fault(Fault::NeverAccepted(status)),
+            Outcome::Retryable(Trouble::Status(status @ 403)) if !accepted => {
+                Outcome::Fault(Fault::NeverAccepted(status))
+            }
+            Outcome::Fault(Fault::Status(status)) if self.delivered_since(export, status) => Outcome::Refused(status),
+            other => other,
+        }
+    }
+
+    fn delivered_since(&self, export: &Export, status: u16) -> bool {
+        let met_before =
+            export.last_trial.as_ref().filter(|trial| trial.outcome == Outcome::Fault(Fault::Status(status)));
+        met_before.is_some_and(|trial| self.last_delivery.is_some_and(|delivery| delivery >= trial.at))
+    }
+
+    fn judge_open(&mut self, outcome: &Outcome, now: Timestamp) -> Charge {
+        let (mut failures, mut refusals) = match self.state {
+            State::Open { failures, refusals } => (failures, refusals),
+            State::Throttled { .. } | State::Held { .. } => (0, 0),
+        };
+        match outcome {
+            Outcome::Delivered(_) => {
+                self.delivered(now);
+                return Charge::Attempt;
+            }
+            Outcome::Throttled(_, wait) => {
+                self.state = State::Throttled { until: now + *wait };
+                return Charge::Trial;
+            }
+            Outcome::Fault(fault) => {
+                self.hold(fault.clone(), now);
+                return Charge::Trial;
+            }
+            Outcome::Retryable(_) => failures += 1,
+            Outcome::Refused(_) => refusals += 1,
+        }
+        match self.state {
+            // A straggler must not cut short the wait that the receiver asked for.
+            State::Throttled { .. } => {}
+            State::Open { .. } | State::Held { .. } => self.state = State::Open { failures, refusals },
+        }
+        if failures >= FAILURES_MAX {
+            self.hold(Fault::Failing, now);
+        } else if refusals >= REFUSALS_MAX {
+            self.hold(Fault::Refusing, now);
+        }
+        Charge::Attempt
+    }
+
+    fn judge_held(&mut self, number: u64, outcome: &Outcome, now: Timestamp) -> Charge {
+        if let Outcome::Delivered(_) = outcome {
+            self.delivered(now);
+            return Charge::Attempt;
+        }
+        match &mut self.state {
+            State::Held { after, probe: probe @ Some(_), .. } if *probe == Some(number) => {
+                (*after, *probe) = (number, None)
+            }
+            // It was under way when the gate was held, and says nothing new.
+            State::Held { .. } | State::Open { .. } | State::Throttled { .. } => return Charge::Trial,
+        }
+        match outcome {
+            Outcome::Fault(fault) => self.hold(fault.clone(), now),
+            Outcome::Refused(_) => self.hold(Fault::Refusing, now),
+            Outcome::Retryable(_) | Outcome::Delivered(_) | Outcome::Throttled(..) => self.hold(Fault::Failing, now),
+        }
+        if let (Outcome::Throttled(_, wait), State::Held { probe_at, .. }) = (outcome, &mut self.state) {
+            *probe_at = (*probe_at).max(now + *wait);
+        }
+        Charge::Trial
+    }
+
+    fn delivered(&mut self, now: Timestamp) {
+        self.last_delivery = Some(now);
+        self.standing = Standing { hold: None, accepted_with: Some(self.certificate) };
+        if !matches!(self.state, State::Throttled { .. }) {
+            self.state = OPEN;
+        }
+    }
+}
+
+const OPEN: State = State::Open { failures: 0, refusals: 0 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        export::{ExportId, Next},
+        profile::update::UpdateId,
+    };
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000)
+    }
+
+    fn certificate(digit: &str) -> Fingerprint {
+        digit.repeat(64).try_into().unwrap()
+    }
+
+    /// A gate of a receiver that has accepted our certificate before.
+    fn gate() -> Gate {
+        let standing = Standing { hold: None, accepted_with: Some(certificate("a")) };
+        Gate::new(standing, certificate("a"), at(0))
+    }
+
+    fn export() -> Export {
+        let update = UpdateId::new(at(0));
+        Export::new(ExportId::of(update, at(0), &"crm".parse().unwrap()), vec![update.into()], at(0))
+    }
+
+    fn failed() -> Outcome {
+        Outcome::Retryable(Trouble::Status(500))
+    }
+
+    #[test]
+    fn three_charged_failures_in_a_row_hold_and_then_nothing_is_charged() {
+        let (mut gate, export) = (gate(), export());
+
+        let charges: Vec<Charge> = (0..40).map(|number| gate.judge(&export, number, failed(), at(0)).charge).collect();
+
+        assert_eq!(charges[..3], [Charge::Attempt; 3]);
+        assert_eq!(charges[3..], [Charge::Trial; 37]);
+        assert_eq!(gate.held().map(|hold| &hold.fault), Some(&Fault::Failing));
+        assert_eq!(gate.allowance(at(0)), Allowance::Nothing { until: at(1) }, "stragglers do not lengthen the wait");
+    }
+
+    #[test]
+    fn delivery_between_failures_keeps_the_gate_open() {
+        let (mut gate, export) = (gate(), export());
+        for _ in 0..20 {
+            gate.judge(&export, 1, failed(), at(0));
+            gate.judge(&export, 1, failed(), at(0));
+            gate.judge(&export, 1, Outcome::Delivered(200), at(0));
+        }
+        assert_eq!(gate.allowance(at(0)), Allowance::Due);
+    }
+
+    #[test]
+    fn ten_refusals_in_a_row_hold() {
+        let (mut gate, export) = (gate(), export());
+        for number in 0..10 {
+            assert!(gate.held().is_none());
+            gate.judge(&export, number, Outcome::Refused(422), at(0));
+        }
+        assert_eq!(gate.held().map(|hold| &hold.fault), Some(&Fault::Refusing));
+    }
+
+    #[test]
+    fn probes_wait_twice_as_long_each_time_up_to_a_minute_and_a_delivery_opens() {
+        let (mut gate, export) = (gate(), export());
+        gate.judge(&export, 1, Outcome::Fault(Fault::Unreachable), at(0));
+        let (mut now, mut waits) = (at(0), Vec::new());
+        for number in 1..9 {
+            let Allowance::Nothing { until } = gate.allowance(now) else { panic!("not held") };
+            waits.push(until.since(now).as_secs());
+            now = until;
+            assert_eq!(gate.allowance(now), Allowance::Probe { after: number - 1 });
+            gate.probing(number);
+            let judgement = gate.judge(&export, number, Outcome::Fault(Fault::Closed), now);
+            assert_eq!(judgement.charge, Charge::Trial);
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+
+        let judgement = gate.judge(&export, 9, Outcome::Delivered(204), now);
+
+        assert_eq!(judgement.standing, Some(Standing { hold: None, accepted_with: Some(certificate("a")) }));
+        assert_eq!(gate.allowance(now), Allowance::Due);
+    }
+
+    #[test]
+    fn status_fault_is_the_exports_own_once_others_were_delivered_between() {
+        let (mut gate, mut poisoned) = (gate(), export());
+        let missing = Outcome::Fault(Fault::Status(404));
+
+        let first = gate.judge(&poisoned, 1, missing.clone(), at(1));
+        assert_eq!((&first.outcome, first.charge), (&missing, Charge::Trial));
+        let Next::Waiting(after) = poisoned.after(first.outcome, first.charge, &[Duration::ZERO; 2], at(1)) else {
+            panic!("a trial ended an export")
+        };
+        poisoned = after;
+        gate.judge(&export(), 2, Outcome::Delivered(200), at(2));
+        let second = gate.judge(&poisoned, 1, missing, at(3));
+
+        assert_eq!((second.outcome, second.charge), (Outcome::Refused(404), Charge::Attempt));
+        assert_eq!(gate.allowance(at(3)), Allowance::Due);
+    }
+
+    #[test]
+    fn receiver_that_never_accepted_our_certificate_is_held_at_400_and_403() {
+        for outcome in [Outcome::Refused(400), Outcome::Retryable(Trouble::Status(403))] {
+            let accepted_another = Standing { hold: None, accepted_with: Some(certificate("b")) };
+            let mut gate = Gate::new(accepted_another, certificate("a"), at(0));
+
+            let judgement = gate.judge(&export(), 1, outcome.clone(), at(0));
+
+            assert!(matches!(judgement.outcome, Outcome::Fault(Fault::NeverAccepted(400 | 403))), "{outcome:?}");
+            assert_eq!(judgement.charge, Charge::Trial);
+            gate.judge(&export(), 2, Outcome::Delivered(200), at(1));
+            assert_eq!(gate.judge(&export(), 1, outcome.clone(), at(2)).outcome, outcome, "once it accepted");
+        }
+    }
+
+    #[test]
+    fn throttled_destination_waits_as_long_as_it_is_asked_to() {
+        let (mut gate, export) = (gate(), export());
+
+        let judgement = gate.judge(&export, 1, Outcome::Throttled(429, Duration::from_secs(7)), at(0));
+
+        assert_eq!(judgement.charge, Charge::Trial);
+        assert_eq!(gate.allowance(at(6)), Allowance::Nothing { until: at(7) });
+        assert_eq!(gate.allowance(at(7)), Allowance::Due);
+        assert!(gate.held().is_none());
+    }
+
+    #[test]
+    fn clock_set_back_ends_a_wait() {
+        let (mut throttled, mut held, export) = (gate(), gate(), export());
+        throttled.judge(&export, 1, Outcome::Throttled(503, Duration::from_secs(60)), at(86_400));
+        held.judge(&export, 1, Outcome::Fault(Fault::Unreachable), at(86_400));
+
+        assert_eq!(throttled.allowance(at(0)), Allowance::Due);
+        assert_eq!(held.allowance(at(0)), Allowance::Probe { after: 0 });
+    }
+
+    #[test]
+    fn hold_survives_a_restart_and_begins_with_a_probe() {
+        let hold = Hold { fault: Fault::Failing, since: at(0) };
+        let standing = Standing { hold: Some(hold), accepted_with: Some(certificate("a")) };
+
+        let mut gate = Gate::new(standing, certificate("a"), at(100));
+
+        assert_eq!(gate.allowance(at(100)), Allowance::Probe { after: 0 });
+    }
+}

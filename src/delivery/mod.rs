@@ -1,0 +1,255 @@
+//! Exports go out: one worker a destination claims what is due, POSTs it, and settles what came of it.
+//!
+//! ```text
+//! queue ──claim──▶ post ──outcome──▶ gate: who pays? ──▶ export: where next? ──▶ store: settle, one commit
+//! ```
+//! A worker keeps at most `max_in_flight` POSTs under way. What is settled frees the next export of the profile only once
+//! the settlement is on disk, so a crash repeats no more than what was in flight, and never out of order.
+
+use std::{sync::Arc, time::Duration};
+
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use secrecy::ExposeSecret;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::{
+    clock::{Clock, Timestamp},
+    destination::{Authentication, Destination, Hold},
+    export::{Charge, Fault, Next, Outcome},
+    metrics,
+    store::{Claim, Queue, Store},
+    tls::{HttpsUrl, Limits, MutualClient, MutualClientError, Validity},
+};
+
+mod gate;
+mod verdict;
+
+use gate::{Allowance, Gate};
+
+/// How long connecting may take: name, TCP and TLS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a request that was certainly not processed is sent again at once.
+const UNPROCESSED_MAX: u32 = 3;
+/// A worker looks again this often even when nothing wakes it: a lost wake-up must not stall a destination.
+const BACKSTOP: Duration = Duration::from_secs(1);
+
+/// Sends the exports of one destination.
+pub struct Worker {
+    destination: Destination,
+    sender: Sender,
+    queue: Arc<Queue>,
+    store: Store,
+    clock: Clock,
+    gate: Gate,
+}
+
+/// What a POST needs. Clones share connections.
+#[derive(Clone)]
+struct Sender {
+    client: MutualClient,
+    endpoint: Arc<HttpsUrl>,
+    headers: HeaderMap,
+}
+
+/// A POST that ended: the claim, what it met, and more words for it where an error has some.
+struct Ended {
+    claim: Claim,
+    outcome: Outcome,
+    detail: Option<String>,
+}
+
+impl Worker {
+    /// A worker for `destination`, whose queue the store has.
+    ///
+    /// # Errors
+    /// When the client cannot be built.
+    ///
+    /// # Panics
+    /// When the store was opened without this destination.
+    pub fn new(destination: Destination, store: Store, clock: Clock) -> Result<Self, MutualClientError> {
+        let limits = Limits { connect: CONNECT_TIMEOUT, answer: destination.timeout };
+        let sender = Sender {
+            client: MutualClient::new(&destination.tls, limits)?,
+            endpoint: Arc::new(destination.endpoint.clone()),
+            headers: headers(&destination.authentication),
+        };
+        let queue = store.queue(destination.id()).expect("the store is opened with all destinations");
+        let gate =
+            Gate::new(store.standing(destination.id()), destination.tls.credentials().fingerprint(), clock.now());
+        Ok(Self { destination, sender, queue, store, clock, gate })
+    }
+
+    /// Works until `stop`, then waits for the POSTs under way.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut posts: JoinSet<Ended> = JoinSet::new();
+        if let Some(Hold { fault, since }) = self.gate.held() {
+            warn!(destination = %self.destination.id(), reason = %fault, %since, "destination is still held");
+        }
+        self.show_state();
+        while !stop.is_cancelled() {
+            let wake = self.send(&mut posts).await;
+            let room = posts.len() < self.destination.max_in_flight;
+            tokio::select! {
+                Some(ended) = posts.join_next() => self.settle(ended.ok()),
+                () = self.queue.changed(), if room => {}
+                () = self.clock.sleep_until(wake) => {}
+                () = stop.cancelled() => {}
+            }
+            while let Some(ended) = posts.try_join_next() {
+                self.settle(ended.ok());
+            }
+        }
+        while let Some(ended) = posts.join_next().await {
+            self.settle(ended.ok());
+        }
+    }
+
+    /// Starts what the gate allows; returns when to look again.
+    async fn send(&mut self, posts: &mut JoinSet<Ended>) -> Timestamp {
+        let now = self.clock.now();
+        let allowance = self.gate.allowance(now);
+        let backstop = now + BACKSTOP;
+        let room = self.destination.max_in_flight.saturating_sub(posts.len());
+        let claims = match allowance {
+            Allowance::Nothing { until } => return until.min(backstop),
+            Allowance::Probe { .. } if !posts.is_empty() => return backstop,
+            Allowance::Due if room == 0 => return backstop,
+            Allowance::Due | Allowance::Probe { .. } => self.claim(allowance, now, room).await,
+        };
+        for claim in claims {
+            self.gate.probing(claim.number());
+            posts.spawn(self.sender.clone().send(claim));
+        }
+        match allowance {
+            Allowance::Due if posts.len() < self.destination.max_in_flight => {
+                self.queue.next_due(now).map_or(backstop, |due| due.min(backstop))
+            }
+            _ => backstop,
+        }
+    }
+
+    async fn claim(&mut self, allowance: Allowance, now: Timestamp, room: usize) -> Vec<Claim> {
+        let queue = self.queue.clone();
+        let claims = match allowance {
+            Allowance::Due if queue.next_due(now).is_none_or(|due| due > now) && !queue.has_more_on_disk() => {
+                return vec![];
+            }
+            Allowance::Due => tokio::task::spawn_blocking(move || queue.claim_due(now, room)).await,
+            Allowance::Probe { after } => {
+                tokio::task::spawn_blocking(move || queue.claim_head(after).into_iter().collect()).await
+            }
+            Allowance::Nothing { .. } => return vec![],
+        };
+        let mut claims: Vec<Claim> = claims.unwrap_or_default();
+        if !claims.is_empty() && self.destination.tls.credentials().validity_at(now) != Validity::Valid {
+            // Nothing is sent with a certificate that every receiver has to refuse; dropped claims wait on.
+            self.hold(Fault::CertificateNotValid, now);
+            claims.clear();
+        }
+        claims
+    }
+
+    fn hold(&mut self, fault: Fault, now: Timestamp) {
+        let held_for = self.gate.held().map(|hold| hold.fault.clone());
+        if held_for.as_ref() != Some(&fault) {
+            warn!(destination = %self.destination.id(), reason = %fault, "destination held");
+        }
+        self.gate.hold(fault, now);
+        self.show_state();
+    }
+
+    fn settle(&mut self, ended: Option<Ended>) {
+        // None: the task was aborted or panicked, and dropped its claim.
+        let Some(Ended { claim, outcome, detail }) = ended else { return };
+        let (now, detail) = (self.clock.now(), detail.as_deref());
+        let (id, destination) = (claim.export.id, self.destination.id().clone());
+        if claim.body.is_none() {
+            error!(%destination, export = %id, "export became a dead letter: its body is damaged");
+            let letter = claim.export.clone().damaged(now);
+            return self.store.settle(claim, Next::Dead(letter), None);
+        }
+        let was_held = self.gate.held().cloned();
+        let judgement = self.gate.judge(&claim.export, claim.number(), outcome, now);
+        metrics::post(&destination, &judgement.outcome, judgement.charge);
+        self.log_gate(was_held.map(|hold| hold.fault), detail);
+        let delays = &self.destination.retry_delays;
+        let next = claim.export.clone().after(judgement.outcome.clone(), judgement.charge, delays, now);
+        let attempts = claim.export.attempts.len() + usize::from(judgement.charge == Charge::Attempt);
+        match &next {
+            Next::Delivered => {
+                metrics::delivered(&destination, now.since(claim.export.accepted_at));
+                debug!(%destination, export = %id, "export delivered");
+            }
+            Next::Waiting(_) if judgement.charge == Charge::Attempt => {
+                warn!(%destination, export = %id, attempts, outcome = %judgement.outcome, detail, "attempt failed");
+            }
+            Next::Waiting(_) => {
+                debug!(%destination, export = %id, outcome = %judgement.outcome, detail, "trial failed");
+            }
+            Next::Dead(letter) => {
+                let cause = letter.cause;
+                let outcome = &judgement.outcome;
+                error!(%destination, export = %id, %cause, attempts, %outcome, detail, "export became a dead letter");
+            }
+        }
+        self.store.settle(claim, next, judgement.standing);
+    }
+
+    fn log_gate(&self, before: Option<Fault>, detail: Option<&str>) {
+        let destination = self.destination.id();
+        if let Some(fault) = &before {
+            metrics::hold_ended(destination, fault);
+        }
+        match (before, self.gate.held()) {
+            (None, None) => return,
+            (Some(before), Some(hold)) if before == hold.fault => {}
+            (_, Some(hold)) => warn!(%destination, reason = %hold.fault, detail, "destination held"),
+            (Some(before), None) => info!(%destination, reason = %before, "destination open again"),
+        }
+        self.show_state();
+    }
+
+    fn show_state(&self) {
+        metrics::destination_state(self.destination.id(), self.gate.held().map(|hold| &hold.fault));
+    }
+}
+
+impl Sender {
+    async fn send(self, claim: Claim) -> Ended {
+        let Some(body) = claim.body.clone() else {
+            return Ended { claim, outcome: Outcome::Fault(Fault::Closed), detail: None };
+        };
+        let mut headers = self.headers;
+        let key = HeaderValue::try_from(claim.export.id.to_string()).expect("a UUID is a header value");
+        headers.insert("idempotency-key", key);
+        for _ in 0..=UNPROCESSED_MAX {
+            let result = self.client.post(&self.endpoint, headers.clone(), body.clone()).await;
+            let detail = result.as_ref().err().map(|error| crate::chain(error));
+            if let Some(outcome) = verdict::outcome(result) {
+                return Ended { claim, outcome, detail };
+            }
+        }
+        // Never written, so no fault of the export: the receiver closes its connections at once.
+        let detail = format!("not processed {} times in a row", UNPROCESSED_MAX + 1);
+        Ended { claim, outcome: Outcome::Fault(Fault::Closed), detail: Some(detail) }
+    }
+}
+
+/// The headers that every export has.
+fn headers(authentication: &Authentication) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("postern/", env!("CARGO_PKG_VERSION"))));
+    match authentication {
+        Authentication::None => {}
+        Authentication::Bearer(token) => {
+            let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
+                .expect("a token is a legal header value, checked by the configuration");
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+    }
+    headers
+}
