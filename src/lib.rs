@@ -42,6 +42,8 @@ pub mod clock;
 pub mod delivery;
 pub mod destination;
 pub mod export;
+pub mod inlet;
+pub mod listen;
 pub mod metrics;
 pub mod pipeline;
 pub mod profile;

@@ -1,0 +1,31 @@
+//! Updates come in: routes, wire formats, who may post.
+
+mod answer;
+mod routes;
+pub mod wire;
+
+pub use routes::router;
+
+use crate::profile::{identity::Namespace, path::AttributePath};
+
+/// An inlet as it is meant: a named HTTP entrance for profile updates.
+#[derive(Clone, Debug)]
+pub struct Inlet {
+    /// Its name, the last part of `/collection/{inlet}`: 1 to 64 letters, digits, `-` and `_`.
+    pub name: String,
+    /// The dataset that its updates write to.
+    pub dataset: String,
+    /// Attributes that are identities too, beside `identityMap`.
+    pub identities: Vec<IdentityField>,
+}
+
+/// An attribute declared to be an identity.
+#[derive(Clone, Debug)]
+pub struct IdentityField {
+    /// Where it stands in the entity.
+    pub path: AttributePath,
+    /// The namespace of its value.
+    pub namespace: Namespace,
+    /// The update's primary identity, unless `identityMap` names one.
+    pub primary: bool,
+}
