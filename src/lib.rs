@@ -39,6 +39,7 @@
 
 pub mod audience;
 pub mod clock;
+pub mod config;
 pub mod delivery;
 pub mod destination;
 pub mod export;

@@ -1,0 +1,41 @@
+//! `[[audience]]` as written, an AEP audience definition, read to an [`Audience`].
+
+use super::file::{Item, Names};
+use crate::audience::{Audience, AudienceId, rule::Rule};
+
+/// Longest name for people, in bytes.
+const NAME_BYTES_MAX: usize = 256;
+
+/// Reads an audience.
+pub(super) fn audience(item: &Item<'_>, ids: &mut Names) -> Option<Audience> {
+    let mut section = item.section("a table [[audience]]")?;
+    let id: Option<AudienceId> = section.required("id").and_then(|item| item.parse());
+    if let Some(id) = &id {
+        section.call(format!("audience \"{id}\""));
+    }
+    let unique = section.optional("id").is_some_and(|item| ids.add(&item));
+    let name = section.optional("name").map_or_else(|| id.as_ref().map(AudienceId::to_string), |item| name(&item));
+    let rule = section.required("expression").and_then(|item| expression(&item));
+    section.close();
+    unique.then_some(())?;
+    Some(Audience { id: id?, name: name?, rule: rule? })
+}
+
+fn name(item: &Item<'_>) -> Option<String> {
+    let text = item.text("a string")?;
+    match (1..=NAME_BYTES_MAX).contains(&text.len()) && !text.contains(char::is_control) {
+        true => Some(text.to_owned()),
+        false => item.refuse(format_args!("expected 1 to {NAME_BYTES_MAX} bytes without control characters")),
+    }
+}
+
+fn expression(item: &Item<'_>) -> Option<Rule> {
+    let mut section = item.section("a table such as { type = \"PQL\", format = \"pql/text\", value = '…' }")?;
+    let kind = section.required("type").and_then(|item| item.choice(&[("PQL", ())]));
+    let format = section.required("format").and_then(|item| item.choice(&[("pql/text", ())]));
+    let rule = section
+        .required("value")
+        .and_then(|item| Rule::parse(item.text("a rule as a string")?).map_or_else(|error| item.refuse(error), Some));
+    section.close();
+    kind.and(format).and(rule)
+}

@@ -1,0 +1,133 @@
+//! `[[destination]]` as written, read to a [`Destination`] with its secret and its certificates loaded.
+
+use std::{error::Error, time::Duration};
+
+use super::{
+    duration::duration,
+    file::{Item, Names, Section},
+    secret::{Places, path, secret},
+};
+use crate::{
+    audience::AudienceId,
+    destination::{Authentication, Destination, DestinationId, Mapping},
+    profile::path::AttributePath,
+    tls::{ClientTls, ClientTlsFiles, HttpsUrl, RootsSource},
+};
+
+/// Most mapped audiences, as AEP advises: each is asked for each changed profile.
+const AUDIENCES_MAX: usize = 250;
+/// Most mapped attributes, four times what AEP advises: each is copied into each export.
+const ATTRIBUTES_MAX: usize = 200;
+
+/// An answer that takes longer keeps a place in flight for too long.
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
+
+/// A longer wait would look like a lost export; an endpoint that is down for hours is held, not retried.
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(60 * 60);
+const RETRY_DELAYS_DEFAULT: [Duration; 2] = [Duration::from_secs(15), Duration::from_secs(30)];
+
+/// The exports in flight are the only bodies in memory: 1024 of them are some ten megabytes.
+const IN_FLIGHT_MAX: usize = 1024;
+const IN_FLIGHT_DEFAULT: usize = 64;
+
+/// Zero would never work.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+
+/// Reads a destination. Audiences that it maps must be among `audience_ids`.
+pub(super) fn destination(
+    item: &Item<'_>,
+    names: &mut Names,
+    audience_ids: &Names,
+    places: &Places<'_>,
+) -> Option<Destination> {
+    let mut section = item.section("a table [[destination]]")?;
+    let id: Option<DestinationId> = section.required("name").and_then(|item| item.parse());
+    if let Some(id) = &id {
+        section.call(format!("destination \"{id}\""));
+    }
+    let unique = section.optional("name").is_some_and(|item| names.add(&item));
+    let endpoint = section
+        .required("endpoint")
+        .and_then(|item| HttpsUrl::parse(item.text("an https URL")?).map_or_else(|error| item.refuse(error), Some));
+    let audiences = section.required("audiences").and_then(|item| audiences(&item, audience_ids));
+    let attributes = attributes(&mut section);
+    let authentication = section.or("authentication", Authentication::None, |item| authentication(&item, places));
+    let timeout = section.or("timeout", TIMEOUT_DEFAULT, |item| duration(&item, WAIT_MIN..=TIMEOUT_MAX));
+    let retry_delays = section.or("retry_delays", RETRY_DELAYS_DEFAULT, |item| retry_delays(&item));
+    let max_in_flight = section.or("max_in_flight", IN_FLIGHT_DEFAULT, |item| item.integer(1..=IN_FLIGHT_MAX));
+    let tls = section.required("tls").and_then(|item| client_tls(&item, places));
+    section.close();
+    unique.then_some(())?;
+    Some(Destination {
+        mapping: Mapping { destination: id?, audiences: audiences?, attributes: attributes? },
+        endpoint: endpoint?,
+        authentication: authentication?,
+        timeout: timeout?,
+        retry_delays: retry_delays?,
+        max_in_flight: max_in_flight?,
+        tls: tls?,
+    })
+}
+
+fn audiences(item: &Item<'_>, ids: &Names) -> Option<Vec<AudienceId>> {
+    let mut mapped = Names::default();
+    let audiences = item.each("a list of audience ids", AUDIENCES_MAX, |item| {
+        let id: AudienceId = item.parse()?;
+        if ids.contains(id.as_str()) {
+            return mapped.add(&item).then_some(id);
+        }
+        match ids.nearest(id.as_str()) {
+            Some(near) => item.refuse(format_args!("no audience `{id}`; did you mean `{near}`?")),
+            None => item.refuse(format_args!("no audience `{id}`; add it as [[audience]]")),
+        }
+    })?;
+    match audiences.is_empty() {
+        true => item.refuse("map at least one audience: who is in none is never exported"),
+        false => Some(audiences),
+    }
+}
+
+fn attributes(section: &mut Section<'_>) -> Option<Vec<AttributePath>> {
+    let mut mapped = Names::default();
+    section.each("attributes", ATTRIBUTES_MAX, |item| Some(item.parse()?).filter(|_| mapped.add(&item)))
+}
+
+fn authentication(item: &Item<'_>, places: &Places<'_>) -> Option<Authentication> {
+    let mut section =
+        item.section("a table such as { bearer = { file = \"token\" } }; a secret is not written here")?;
+    let bearer = section.required("bearer").and_then(|item| secret(&item, places));
+    section.close();
+    bearer.map(Authentication::Bearer)
+}
+
+fn retry_delays(item: &Item<'_>) -> Option<[Duration; 2]> {
+    const WHAT: &str = "exactly two durations, such as [\"15s\", \"30s\"]";
+    let delays = item.each(WHAT, usize::MAX, |item| duration(&item, WAIT_MIN..=RETRY_DELAY_MAX))?;
+    delays.try_into().map_or_else(|_| item.refuse(format_args!("expected {WHAT}")), Some)
+}
+
+fn client_tls(item: &Item<'_>, places: &Places<'_>) -> Option<ClientTls> {
+    let mut section = item.section("a table with certificate, key and roots")?;
+    let mut file = |name| section.required(name).and_then(|item| Some(places.folder.join(path(&item)?)));
+    let certificate = file("certificate");
+    let key = file("key");
+    let roots = section.required("roots").and_then(|item| match item.text("\"public\" or a path")? {
+        "public" => Some(RootsSource::Public),
+        _ => path(&item).map(|path| RootsSource::File(places.folder.join(path))),
+    });
+    section.close();
+    let files = ClientTlsFiles { certificate: certificate?, key: key?, roots: roots? };
+    ClientTls::load(&files).map_or_else(|error| item.refuse(chain(&error)), Some)
+}
+
+/// An error with all its sources: the file is often named by one and the reason by another.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
+}

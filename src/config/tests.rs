@@ -1,0 +1,370 @@
+//! What a file says, and everything that can be wrong with it.
+
+use std::{fs, time::Duration};
+
+use proptest::prelude::*;
+use secrecy::ExposeSecret;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{destination::Authentication, profile::path::AttributePath};
+
+const US: &str = r#"
+[[audience]]
+id = "us"
+expression = { type = "PQL", format = "pql/text", value = 'homeAddress.countryISO = "US"' }
+"#;
+
+/// A folder with a token, a credential and a client's TLS files.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let roots = ca.self_signed(&key).unwrap().pem();
+        let issuer = rcgen::Issuer::new(ca, &key);
+        let leaf_key = rcgen::KeyPair::generate().unwrap();
+        let mut leaf = rcgen::CertificateParams::new(vec!["gateway.example".to_owned()]).unwrap();
+        leaf.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = leaf.signed_by(&leaf_key, &issuer).unwrap().pem();
+        folder.write("tls/ca.pem", &roots);
+        folder.write("tls/client.pem", &certificate);
+        folder.write("tls/client.key", &leaf_key.serialize_pem());
+        folder.write("token", "t0ken\n");
+        folder.write("credentials/crm", "cr3dential\r\n");
+        folder
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn parse(&self, text: &str) -> Result<Config, ConfigError> {
+        let credentials = self.path("credentials");
+        let places = Places { folder: self.0.path(), credentials: Some(&credentials) };
+        Config::parse(text, Path::new("postern.toml"), &places)
+    }
+
+    /// The lines of the refusal.
+    fn refusal(&self, text: &str) -> Vec<String> {
+        self.parse(text).expect_err(text).to_string().lines().map(str::to_owned).collect()
+    }
+}
+
+/// A destination that is good but for what is added to it.
+fn destination(more: &str) -> String {
+    format!(
+        "{US}[[destination]]\nname = \"crm\"\nendpoint = \"https://crm.example/\"\naudiences = [\"us\"]\n{more}\n\
+         [destination.tls]\ncertificate = \"tls/client.pem\"\nkey = \"tls/client.key\"\nroots = \"tls/ca.pem\"\n"
+    )
+}
+
+#[test]
+fn empty_file_means_the_defaults() {
+    let config = Folder::new().parse("").unwrap();
+
+    assert_eq!(config.state_dir, Path::new("/var/lib/postern"));
+    assert_eq!(config.server_listen.to_string(), "127.0.0.1:8600");
+    assert_eq!(config.admin_listen.to_string(), "127.0.0.1:8601");
+    assert_eq!(config.log, Log { level: LogLevel::Info, format: LogFormat::Text });
+    assert!(config.inlets.is_empty() && config.audiences.is_empty() && config.destinations.is_empty());
+}
+
+#[test]
+fn destination_has_defaults() {
+    let config = Folder::new().parse(&destination("")).unwrap();
+
+    let crm = &config.destinations[0];
+    assert_eq!(crm.timeout, Duration::from_secs(2));
+    assert_eq!(crm.retry_delays, [15, 30].map(Duration::from_secs));
+    assert_eq!(crm.max_in_flight, 64);
+    assert!(crm.mapping.attributes.is_empty());
+    assert!(matches!(crm.authentication, Authentication::None));
+    assert_eq!(config.audiences[0].name, "us");
+}
+
+#[test]
+fn full_file_means_what_it_says() {
+    let folder = Folder::new();
+    let text = r#"
+        state_dir = "state"
+        server.listen = "[::1]:1"
+        [admin]
+        listen = "127.0.0.1:2"
+        [log]
+        level = "debug"
+        format = "json"
+        [[inlet]]
+        name = "web"
+        [[inlet]]
+        name = "app"
+        dataset = "crm"
+        identities = [{ path = "personalEmail.address", namespace = "Email", primary = true }, { path = "id", namespace = "CRM" }]
+        [[audience]]
+        id = "59bd2fkd-3c48"
+        name = "Homes in the US"
+        expression = { type = "PQL", format = "pql/text", value = 'homeAddress.countryISO = "US"' }
+        [[destination]]
+        name = "crm"
+        endpoint = "https://crm.example:8443/profiles"
+        audiences = ["59bd2fkd-3c48"]
+        attributes = ["person.name.firstName", "person"]
+        authentication = { bearer = { file = "token" } }
+        timeout = "500ms"
+        retry_delays = ["1s", "1h"]
+        max_in_flight = 1_024
+        [destination.tls]
+        certificate = "tls/client.pem"
+        key = "tls/client.key"
+        roots = "tls/ca.pem"
+        [[destination]]
+        name = "ads"
+        endpoint = "https://ads.example"
+        audiences = ["59bd2fkd-3c48"]
+        authentication.bearer.credential = "crm"
+        tls = { certificate = "tls/client.pem", key = "tls/client.key", roots = "public" }
+    "#;
+
+    let config = folder.parse(text).unwrap();
+
+    assert_eq!(config.state_dir, folder.path("state"));
+    assert_eq!([config.server_listen, config.admin_listen].map(|a| a.to_string()), ["[::1]:1", "127.0.0.1:2"]);
+    assert_eq!(config.log, Log { level: LogLevel::Debug, format: LogFormat::Json });
+    assert_eq!([&config.inlets[0].dataset, &config.inlets[1].dataset], ["web", "crm"]);
+    assert_eq!(config.inlets[1].identities.iter().map(|i| i.primary).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(config.audiences[0].name, "Homes in the US");
+    let crm = &config.destinations[0];
+    assert_eq!(crm.endpoint.to_string(), "https://crm.example:8443/profiles");
+    assert_eq!(crm.mapping.audiences, [config.audiences[0].id.clone()]);
+    assert_eq!(
+        crm.mapping.attributes.iter().map(AttributePath::to_string).collect::<Vec<_>>(),
+        ["person.name.firstName", "person"]
+    );
+    assert_eq!(crm.timeout, Duration::from_millis(500));
+    assert_eq!(crm.retry_delays, [1, 3600].map(Duration::from_secs));
+    assert_eq!(crm.max_in_flight, 1024);
+    let secrets = config.destinations.iter().map(|destination| match &destination.authentication {
+        Authentication::Bearer(token) => token.expose_secret(),
+        Authentication::None => "",
+    });
+    assert_eq!(secrets.collect::<Vec<_>>(), ["t0ken", "cr3dential"]);
+    assert!(!format!("{config:?}").contains("t0ken"));
+}
+
+#[test]
+fn each_mistake_is_refused_with_its_line_and_key() {
+    let folder = Folder::new();
+    folder.write("empty", "\n");
+    folder.write("two-lines", "a\nb");
+    folder.write("long", &"x".repeat(8193));
+    let near = format!("{US}[[audience]]\nid = \"us\"\n{}", US.lines().last().unwrap());
+    let many = format!("attributes = [{}]", (0..201).map(|n| format!("\"a{n}\",")).collect::<String>());
+    for (text, expected) in [
+        ("state_dir = 1", r#"1: state_dir: expected a path, found an integer"#),
+        ("state_dir = \"\"", "1: state_dir: expected a path, found an empty"),
+        ("\nserver = 1", "2: server: expected a table, found an integer"),
+        ("[server]\nlisten = \"localhost:1\"", "2: server.listen: expected an address and a port"),
+        ("[server]\nlisten = \"0.0.0.0:8600\"", "2: server.listen: must be a loopback address"),
+        ("[server]\nlisten = \"127.0.0.1:8601\"", "1: server: the inlets and the admin side cannot share"),
+        ("[log]\nlevel = \"inof\"", "2: log.level: expected `error` or `warn` or `info` or `debug`"),
+        ("[log]\nlevle = \"info\"", "2: log.levle: unknown key; did you mean `level`?"),
+        ("\n[[inlets]]", "2: inlets: unknown key; did you mean `inlet`?"),
+        ("[log]\nsomething = 1", "2: log.something: unknown key; known here: level, format"),
+        ("[[inlet]]", "1: inlet #1: `name` is missing"),
+        ("inlet = 1", "1: inlet: expected a list, found an integer"),
+        ("inlet = [1]", "1: inlet #1: expected a table [[inlet]]"),
+        ("[[inlet]]\nname = \"a b\"", "2: inlet #1.name: a name has 1 to 64"),
+        ("[[inlet]]\nname = \"a\"\n[[inlet]]\nname = \"a\"", "4: inlet \"a\".name: the same stands on line 2 already"),
+        (
+            "[[inlet]]\nname = \"a\"\nidentities = [\n{ path = \"a\", namespace = \"E\", primary = true },\n\
+             { path = \"b\", namespace = \"E\", primary = true }]",
+            "5: inlet \"a\".identities #2: only one identity can be primary, line 4 has one",
+        ),
+        (
+            "[[inlet]]\nname = \"a\"\nidentities = [{ path = \"a..b\", namespace = \"E\" }]",
+            "3: inlet \"a\".identities #1.path: `a..b` is not an attribute path",
+        ),
+        (&near, "6: audience \"us\".id: the same stands on line 3 already"),
+        (
+            "[[audience]]\nid = \"a\"\nexpression = { type = \"PQL\", format = \"pql/json\", value = \"a = 1\" }",
+            "3: audience \"a\".expression.format: expected `pql/text`",
+        ),
+        (
+            "[[audience]]\nid = \"a\"\nexpression = { type = \"PQL\", format = \"pql/text\", value = \"a like 1\" }",
+            "3: audience \"a\".expression.value: rule line 1, column 3: `like` is PQL",
+        ),
+        ("[[audience]]\nid = \"a\"", "1: audience \"a\": `expression` is missing"),
+        (&US.replace("\"us\"", "\"a b\""), "3: audience #1.id: an audience id has"),
+        (&destination("timeout = 2"), "9: destination \"crm\".timeout: expected a duration such as \"500ms\""),
+        (&destination("timeout = \"2\""), "9: destination \"crm\".timeout: expected a whole number and a unit"),
+        (&destination("timeout = \"61s\""), "9: destination \"crm\".timeout: expected a duration from 1ms to 60s"),
+        (&destination("timeuot = \"1s\""), "9: destination \"crm\".timeuot: unknown key; did you mean `timeout`?"),
+        (&destination("retry_delays = [\"1s\"]"), "9: destination \"crm\".retry_delays: expected exactly two"),
+        (
+            &destination("retry_delays = [\"1s\",\n\"0s\"]"),
+            "10: destination \"crm\".retry_delays #2: expected a duration from",
+        ),
+        (&destination("max_in_flight = 0"), "9: destination \"crm\".max_in_flight: expected an integer from 1 to 1024"),
+        (
+            &destination("max_in_flight = -1"),
+            "9: destination \"crm\".max_in_flight: expected an integer from 1 to 1024",
+        ),
+        (
+            &destination("attributes = [\"a\", \"a\"]"),
+            "9: destination \"crm\".attributes #2: the same stands on line 9",
+        ),
+        (&destination(&many), "9: destination \"crm\".attributes: has 201 entries, at most 200"),
+        (
+            &destination("authentication = \"s3cret\""),
+            "9: destination \"crm\".authentication: expected a table such as",
+        ),
+        (
+            &destination("authentication = { bearer = \"s3cret\" }"),
+            "9: destination \"crm\".authentication.bearer: a secret is not written here; keep it in a file",
+        ),
+        (
+            &destination("authentication = { bearer = { file = \"gone\" } }"),
+            "9: destination \"crm\".authentication.bearer.file: cannot read",
+        ),
+        (
+            &destination("authentication = { bearer = { file = \"long\" } }"),
+            "9: destination \"crm\".authentication.bearer.file: cannot read",
+        ),
+        (
+            &destination("authentication = { bearer = { credential = \"../token\" } }"),
+            "9: destination \"crm\".authentication.bearer.credential: expected the name of a credential, not a path",
+        ),
+        (
+            &destination("authentication = { bearer = {} }"),
+            "9: destination \"crm\".authentication.bearer: expected one of",
+        ),
+        (&destination("").replace("[\"us\"]", "[]"), "8: destination \"crm\".audiences: map at least one"),
+        (
+            &destination("").replace("[\"us\"]", "[\"uss\"]"),
+            "8: destination \"crm\".audiences #1: no audience `uss`; did you mean `us`?",
+        ),
+        (
+            &destination("").replace("[\"us\"]", "[\"other\"]"),
+            "8: destination \"crm\".audiences #1: no audience `other`; add it",
+        ),
+        (&destination("").replace("https:", "http:"), "7: destination \"crm\".endpoint: "),
+        (&destination("").replace("roots = \"tls/ca.pem\"", ""), "10: destination \"crm\".tls: `roots` is missing"),
+    ] {
+        let lines = folder.refusal(text);
+        assert!(lines[0].starts_with(&format!("postern.toml:{expected}")), "{text}\n{lines:#?}");
+        assert!(
+            !lines.iter().skip(1).any(|line| line.starts_with("postern.toml")),
+            "one mistake, many lines: {lines:#?}"
+        );
+        assert!(!lines.concat().contains("s3cret"), "{lines:#?}");
+    }
+    for (file, part) in [("empty", "is empty"), ("two-lines", "cannot stand in a header")] {
+        let lines = folder.refusal(&destination(&format!("authentication = {{ bearer = {{ file = \"{file}\" }} }}")));
+        assert!(lines[0].contains(part), "{lines:#?}");
+    }
+}
+
+#[test]
+fn ten_mistakes_are_reported_in_one_run_by_line() {
+    let text = r#"state_dir = 1
+[log]
+level = 5
+color = true
+[[inlet]]
+dataset = "a"
+[[audience]]
+id = "a"
+name = ""
+expression = { type = "SQL", format = "pql/text", value = "a" }
+[[destination]]
+name = "crm"
+endpoint = "http://crm.example"
+audiences = ["b"]
+tls = 3
+"#;
+
+    let error = Folder::new().parse(text).unwrap_err();
+
+    let lines: Vec<usize> = error.problems().iter().map(|problem| problem.line).collect();
+    assert_eq!(lines, [1, 3, 4, 5, 9, 10, 10, 13, 14, 15], "{error}");
+}
+
+#[test]
+fn what_is_not_toml_is_refused_with_line_and_column_and_without_its_text() {
+    let folder = Folder::new();
+    for (text, expected) in [
+        ("a = 1\nb = s3cret", "postern.toml:2:5: not TOML: "),
+        ("[log]\nlevel = \"info\"\nlevel = \"warn\"", "postern.toml:3:1: not TOML: `level` is written twice"),
+        ("a = \"s3cret", "postern.toml:1:"),
+    ] {
+        let lines = folder.refusal(text);
+        assert!(lines[0].starts_with(expected), "{lines:#?}");
+        assert!(!lines.concat().contains("s3cret"), "{lines:#?}");
+    }
+}
+
+#[test]
+fn file_that_cannot_be_read_says_why() {
+    let folder = Folder::new();
+    fs::write(folder.path("latin1.toml"), b"# fine\n# caf\xe9\n").unwrap();
+    fs::write(folder.path("good.toml"), destination("authentication = { bearer = { file = \"token\" } }")).unwrap();
+
+    assert!(matches!(Config::load(&folder.path("gone.toml")), Err(ConfigError::Missing(_))));
+    assert!(matches!(Config::load(&folder.path("tls")), Err(ConfigError::Unreadable(..))));
+    assert!(matches!(Config::load(&folder.path("latin1.toml")), Err(ConfigError::NotUtf8 { line: 2, .. })));
+    assert!(Config::load(&folder.path("good.toml")).is_ok());
+}
+
+#[test]
+fn packaged_sample_loads_with_and_without_its_examples() {
+    let folder = Folder::new();
+    let sample = include_str!("../../packaging/postern.toml");
+    let uncommented: String = sample
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+
+    assert!(folder.parse(sample).unwrap().destinations.is_empty());
+    let config = folder.parse(&uncommented).unwrap();
+    assert_eq!((config.inlets.len(), config.audiences.len(), config.destinations.len()), (1, 1, 1));
+}
+
+#[test]
+fn examples_of_the_documentation_load() {
+    let folder = Folder::new();
+    let docs = include_str!("../../docs/configuration.md");
+    let example = docs.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+
+    assert_eq!(folder.parse(example).unwrap().destinations.len(), 1);
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_text_never_panics(text in any::<String>()) {
+        let places = Places { folder: Path::new("/nowhere"), credentials: None };
+        let _ = Config::parse(&text, Path::new("f"), &places).map_err(|error| error.to_string());
+    }
+
+    #[test]
+    fn arbitrary_lines_never_panic(lines in prop::collection::vec(prop::sample::select(vec![
+        "[[inlet]]", "[[audience]]", "[[destination]]", "[destination.tls]", "[log]", "[server]", "name = \"a\"", "id = \"a\"",
+        "name = 1", "listen = \"é\"", "expression = { value = \"(\" }", "audiences = [\"a\", 1]", "tls = {}", "é = 1", "[", "\"",
+        "'''", "authentication.bearer = {}", "identities = [{}]", "level = []", "timeout = \"1s\"", "destination = 1",
+    ]), 0..20)) {
+        let places = Places { folder: Path::new("/nowhere"), credentials: None };
+        let text = lines.join("\n");
+        let _ = Config::parse(&text, Path::new("f"), &places).map_err(|error| error.to_string());
+    }
+}
