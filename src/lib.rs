@@ -37,7 +37,10 @@
 //! listener; [`admin`] answers health and [`metrics`]; [`clock`] hands time in; [`cli`] is the command line.
 #![forbid(unsafe_code)]
 
+pub mod admin;
+pub mod app;
 pub mod audience;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod delivery;

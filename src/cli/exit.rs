@@ -1,0 +1,91 @@
+//! Exit codes, after sysexits where they fit: programs and systemd act on them.
+
+use std::{fmt, io, process::ExitCode};
+
+use crate::{config::problem::ConfigError, store::StoreError};
+
+/// Why a verb did not do what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// It failed.
+    Failed = 1,
+    /// No such file or object.
+    Missing = 66,
+    /// Not now: try later.
+    TryLater = 75,
+    /// Not permitted.
+    NotPermitted = 77,
+    /// Wrong configuration: a restart does not help.
+    Configuration = 78,
+}
+
+/// An error with the exit code that belongs to it.
+#[derive(Debug)]
+pub(super) struct Failure {
+    exit: Exit,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    pub(super) fn failed(error: anyhow::Error) -> Self {
+        Self { exit: Exit::Failed, error }
+    }
+
+    pub(super) fn into_error(self) -> anyhow::Error {
+        self.error
+    }
+
+    pub(super) fn code(&self) -> ExitCode {
+        ExitCode::from(self.exit as u8)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.error)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let exit = match &error {
+            ConfigError::Missing(_) => Exit::Missing,
+            ConfigError::Unreadable(_, source) if source.kind() == io::ErrorKind::PermissionDenied => {
+                Exit::NotPermitted
+            }
+            ConfigError::Unreadable(..)
+            | ConfigError::TooLong { .. }
+            | ConfigError::NotUtf8 { .. }
+            | ConfigError::NotToml { .. }
+            | ConfigError::Invalid(_) => Exit::Configuration,
+        };
+        Self { exit, error: error.into() }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        let exit = match &error {
+            StoreError::Missing(_) => Exit::Missing,
+            StoreError::InUse(_) | StoreError::Busy => Exit::TryLater,
+            StoreError::Newer { .. } => Exit::Configuration,
+            StoreError::Directory { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Exit::NotPermitted
+            }
+            StoreError::Directory { .. } | StoreError::Damaged { .. } | StoreError::Failed | StoreError::Refused(_) => {
+                Exit::Failed
+            }
+        };
+        Self { exit, error: error.into() }
+    }
+}
+
+/// Errors of the edges: the exit code of what caused them, if it has one.
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        match error.downcast::<StoreError>() {
+            Ok(store) => store.into(),
+            Err(error) => Self::failed(error),
+        }
+    }
+}
