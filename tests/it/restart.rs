@@ -1,0 +1,275 @@
+//! What was answered 2xx survives a stop and a kill, and goes out once, or again with the same key.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+use crate::support::{
+    appliance::{Appliance, clock},
+    pki::Pki,
+    receiver::{Receiver, Request},
+    reply::{Gate, Reply},
+    sender::{Sender, update, who},
+};
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Stop,
+    Kill,
+}
+
+impl End {
+    async fn of(self, postern: &mut Appliance) {
+        match self {
+            Self::Stop => assert!(postern.stop().await.success()),
+            Self::Kill => postern.kill(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn exports_that_wait_for_a_destination_survive_stop_and_kill() {
+    for end in [End::Stop, End::Kill] {
+        let pki = Pki::new();
+        let mut receiver = Receiver::start(&pki).await;
+        receiver.stop().await;
+        let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start().await;
+        for version in 1..=20 {
+            postern.post("web", &update("ada", json!({ "plan": "gold", "version": version }))).await;
+        }
+        postern.wait_for_hold("crm", "unreachable").await;
+
+        end.of(&mut postern).await;
+        receiver.start_again();
+        postern.start_again().await;
+
+        postern.wait_for_exports("crm", [0, 20, 0]).await;
+        let versions: Vec<_> = receiver.requests().iter().map(|request| request.body["version"].as_u64()).collect();
+        assert_eq!(versions, (1..=20).map(Some).collect::<Vec<_>>(), "{end:?}");
+    }
+}
+
+#[tokio::test]
+async fn retry_waits_out_its_delay_across_stop_and_kill() {
+    for end in [End::Stop, End::Kill] {
+        let pki = Pki::new();
+        let receiver = Receiver::start(&pki).await;
+        receiver.answer_in_turn([500]);
+        let set_up = Appliance::set_up(&pki).retry_delays(["2s", "2s"]).destination("crm", &receiver.url());
+        let mut postern = set_up.start().await;
+        postern.post("web", &update("ada", json!({ "plan": "gold" }))).await;
+        postern.wait_for_posts("crm", "status_500", "attempt", 1).await;
+
+        end.of(&mut postern).await;
+        postern.start_again().await;
+
+        postern.wait_for_exports("crm", [0, 1, 0]).await;
+        let requests = receiver.requests();
+        let [first, second] = &requests[..] else { panic!("{requests:#?}") };
+        assert!(second.at.duration_since(first.at) >= Duration::from_millis(1_800), "{end:?}: sent too early");
+        assert_eq!((first.idempotency_key(), &first.raw_body), (second.idempotency_key(), &second.raw_body));
+    }
+}
+
+#[tokio::test]
+async fn retry_that_fell_due_while_stopped_is_sent_at_once() {
+    let (pki, clock) = (Pki::new(), clock());
+    let receiver = Receiver::start(&pki).await;
+    receiver.answer_in_turn([500]);
+    let set_up = Appliance::set_up(&pki).retry_delays(["15s", "30s"]).destination("crm", &receiver.url());
+    let mut postern = set_up.start_by(&clock).await;
+    postern.post("web", &update("ada", json!({ "plan": "gold" }))).await;
+    postern.wait_for_posts("crm", "status_500", "attempt", 1).await;
+
+    assert!(postern.stop().await.success());
+    clock.advance(Duration::from_secs(600));
+    postern.start_by(&clock).await;
+
+    postern.wait_for_exports("crm", [0, 1, 0]).await;
+}
+
+#[tokio::test]
+async fn hold_survives_stop_and_kill_and_begins_with_one_probe() {
+    for end in [End::Stop, End::Kill] {
+        let pki = Pki::new();
+        let receiver = Receiver::start(&pki).await;
+        receiver.answer_with(404);
+        let set_up = Appliance::set_up(&pki).timeout("20s").destination("crm", &receiver.url());
+        let mut postern = set_up.start().await;
+        for person in ["ada", "bob", "cyd", "dan"] {
+            postern.post("web", &update(person, json!({ "plan": "gold" }))).await;
+        }
+        postern.wait_for_hold("crm", "status_404").await;
+        end.of(&mut postern).await;
+
+        let gate = Gate::default();
+        receiver.answer_with(Reply::Behind(gate.clone(), Box::new(Reply::status(200))));
+        let before = receiver.requests().len();
+        postern.start_again().await;
+        postern.wait_for_hold("crm", "status_404").await;
+        receiver.wait_for(before + 1).await;
+        postern.wait_for_exports("crm", [4, 0, 0]).await;
+
+        assert_eq!(receiver.requests().len(), before + 1, "{end:?}: more than one probe");
+        gate.open();
+        postern.wait_for_exports("crm", [0, 4, 0]).await;
+    }
+}
+
+#[tokio::test]
+async fn destination_that_was_held_says_so_after_a_restart() {
+    let pki = Pki::new();
+    let receiver = Receiver::set_up(&pki).not_asking().start().await;
+    let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start().await;
+    postern.post("web", &update("ada", json!({ "plan": "gold" }))).await;
+    postern.wait_for_hold("crm", "server_did_not_ask_for_certificate").await;
+
+    // An orderly end, so that the hold is on disk.
+    assert!(postern.stop().await.success());
+    postern.start_again().await;
+
+    let line = postern.wait_for_log(|line| line["message"] == "destination is still held").await;
+    assert_eq!(line["reason"], "server_did_not_ask_for_certificate");
+    assert_eq!(receiver.plaintext_bytes(), 0);
+}
+
+#[tokio::test]
+async fn dead_letters_and_counters_survive_stop_and_kill() {
+    for end in [End::Stop, End::Kill] {
+        let pki = Pki::new();
+        let receiver = Receiver::start(&pki).await;
+        receiver.answer_in_turn([422, 200]);
+        let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start().await;
+        postern.post("web", &update("ada", json!({ "plan": "gold" }))).await;
+        postern.wait_for_exports("crm", [0, 0, 1]).await;
+        postern.post("web", &update("bob", json!({ "plan": "gold" }))).await;
+        postern.wait_for_exports("crm", [0, 1, 1]).await;
+
+        end.of(&mut postern).await;
+        postern.start_again().await;
+
+        postern.wait_for_exports("crm", [0, 1, 1]).await;
+        assert_eq!(postern.metric(r#"postern_updates_total{result="applied"}"#).await, Some(2.0));
+        assert!(postern.stop().await.success());
+        assert_eq!(postern.dead_letters("crm").await.len(), 1);
+    }
+}
+
+const KILLS: usize = 40;
+const POSTERS: usize = 4;
+const PEOPLE_EACH: usize = 8;
+const SEED: u64 = 0x5EED_9057;
+
+/// A person and a version.
+type Update = (String, u64);
+
+#[tokio::test]
+async fn nothing_acknowledged_is_lost_and_order_holds_through_many_kills() {
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    // Slow enough that each kill meets exports that wait, and each tenth export has a retry before it.
+    let failed_once = Mutex::new(HashSet::new());
+    receiver.answer_by(move |request| {
+        let tenth = request.body["version"].as_u64().unwrap().is_multiple_of(10);
+        let first = tenth && failed_once.lock().unwrap().insert(request.idempotency_key().unwrap().to_owned());
+        Reply::Late(Duration::from_millis(60), Box::new(Reply::status(if first { 500 } else { 200 })))
+    });
+    let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start().await;
+    let (place, mut acknowledged) = (watch::Sender::new(Some(postern.sender())), BTreeSet::new());
+    let (acknowledge, mut acknowledgements) = mpsc::unbounded_channel();
+    let mut posters = JoinSet::new();
+    for poster in 0..POSTERS {
+        posters.spawn(post_until_closed(poster, place.subscribe(), acknowledge.clone()));
+    }
+    drop(acknowledge);
+    let (started, mut random) = (Instant::now(), SEED);
+
+    for _ in 0..KILLS {
+        // So many more are acknowledged before the kill; it comes in the midst of others.
+        for _ in 0..5 + step(&mut random) % 80 {
+            acknowledged.insert(acknowledgements.recv().await.unwrap());
+        }
+        postern.kill();
+        postern.start_again().await;
+        place.send_replace(Some(postern.sender()));
+    }
+    let took = started.elapsed();
+    place.send_replace(None);
+    while let Some(ended) = posters.join_next().await {
+        ended.unwrap();
+    }
+    while let Some(update) = acknowledgements.recv().await {
+        acknowledged.insert(update);
+    }
+    postern.wait_for_metric(r#"postern_exports{destination="crm",state="waiting"}"#, 0.0).await;
+    postern.wait_for_metric(r#"postern_exports{destination="crm",state="dead"}"#, 0.0).await;
+
+    let requests = receiver.requests();
+    let (received, repeats) = in_order(&requests);
+    let lost: Vec<_> = acknowledged.difference(&received).collect();
+    let counts = (acknowledged.len(), received.len(), repeats);
+    println!("seed {SEED:#x}, {KILLS} kills in {took:?}: (acknowledged, received, repeats) = {counts:?}");
+    assert!(lost.is_empty(), "{counts:?}: acknowledged and lost: {lost:?}");
+    assert!(postern.stop().await.success());
+}
+
+/// Posts ever higher versions of its people to wherever the appliance is, one after the other, and tells which were
+/// acknowledged.
+async fn post_until_closed(
+    poster: usize,
+    mut place: watch::Receiver<Option<Sender>>,
+    acknowledge: mpsc::UnboundedSender<Update>,
+) {
+    for turn in 0.. {
+        let (person, version) = (format!("p{poster}-{}", turn % PEOPLE_EACH), (turn / PEOPLE_EACH + 1) as u64);
+        let Some(sender) = place.borrow_and_update().clone() else { return };
+        match sender.try_post("web", &update(&person, json!({ "plan": "gold", "version": version }))).await {
+            Some((200, _)) => acknowledge.send((person, version)).unwrap(),
+            Some((status, answer)) => panic!("{status} {answer}"),
+            // Killed: it may or may not have been kept. The next version goes to where it starts again.
+            None => place.changed().await.unwrap(),
+        }
+    }
+}
+
+/// Checks that each person's versions rise, and that a repeat is of the latest alone and the same in all. Returns what was
+/// received, and how many repeats there were.
+fn in_order(requests: &[Request]) -> (BTreeSet<Update>, usize) {
+    let mut latest: BTreeMap<&str, (u64, &Request)> = BTreeMap::new();
+    let mut keys: HashMap<&str, Update> = HashMap::new();
+    let (mut received, mut repeats) = (BTreeSet::new(), 0);
+    for request in requests {
+        let (person, version) = (who(&request.body), request.body["version"].as_u64().unwrap());
+        let key = request.idempotency_key().unwrap();
+        match latest.insert(person, (version, request)) {
+            Some((before, earlier)) if before == version => {
+                assert_eq!(earlier.idempotency_key(), Some(key), "{person} {version}: another key");
+                assert_eq!(earlier.raw_body, request.raw_body, "{person} {version}: another body");
+                repeats += 1;
+            }
+            Some((before, _)) if before > version => panic!("{person}: {version} came after {before}"),
+            Some(_) | None => {
+                let other = keys.insert(key, (person.to_owned(), version));
+                assert_eq!(other, None, "{person} {version}: a key that was used");
+                received.insert((person.to_owned(), version));
+            }
+        }
+    }
+    (received, repeats)
+}
+
+/// The next of some numbers that look random (xorshift).
+fn step(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}

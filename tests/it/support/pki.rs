@@ -1,0 +1,86 @@
+//! An authority, a server and a client that trust each other, made anew for each test.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use postern::{
+    clock::{Clock, Timestamp},
+    tls::{
+        ClientTls, ClientTlsFiles, RootsSource,
+        issue::{Authority, Issued, Period},
+    },
+};
+use tempfile::TempDir;
+
+/// The address that receivers listen on; their certificates name it.
+pub const HOST: &str = "127.0.0.1";
+
+pub struct Pki {
+    pub authority: Authority,
+    pub server: Issued,
+    pub client: Issued,
+    /// Where the client's files are; kept by whoever needs them.
+    pub directory: Arc<TempDir>,
+}
+
+impl Pki {
+    pub fn new() -> Self {
+        let authority = Authority::new("Test authority", valid()).unwrap();
+        let server = authority.server(&[HOST, "localhost"], valid()).unwrap();
+        let client = authority.client("Test client", valid()).unwrap();
+        Self { authority, server, client, directory: Arc::new(tempfile::tempdir().unwrap()) }
+    }
+
+    /// The good client: its files, written.
+    pub fn client_files(&self) -> ClientTlsFiles {
+        self.files_of(&self.client)
+    }
+
+    /// The good client, loaded.
+    pub fn client_tls(&self) -> ClientTls {
+        ClientTls::load(&self.client_files()).unwrap()
+    }
+
+    /// The files of another client that trusts this authority.
+    pub fn files_of(&self, client: &Issued) -> ClientTlsFiles {
+        ClientTlsFiles {
+            certificate: self.write("client.crt", &client.certificate_pem, 0o644),
+            key: self.write("client.key", &client.key_pem, 0o640),
+            roots: RootsSource::File(self.write("ca.crt", &self.authority.certificate_pem(), 0o644)),
+        }
+    }
+
+    pub fn write(&self, name: &str, text: &str, mode: u32) -> PathBuf {
+        let path = self.path().join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+pub fn now() -> Timestamp {
+    Clock::system().now()
+}
+
+pub fn valid() -> Period {
+    Period { from: now() - HOUR, until: now() + HOUR }
+}
+
+pub fn expired() -> Period {
+    Period { from: now() - 2 * HOUR, until: now() - HOUR }
+}
+
+pub fn not_yet_valid() -> Period {
+    Period { from: now() + HOUR, until: now() + 2 * HOUR }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);

@@ -1,0 +1,140 @@
+//! How a receiver answers, well or badly.
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt},
+    sync::watch,
+};
+
+/// What follows a request.
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// A whole answer; the connection stays open.
+    Answer { status: u16, headers: Vec<(String, String)>, body: Vec<u8> },
+    /// The same, after which the connection is closed without a word of that in the answer.
+    AnswerThenClose(u16),
+    /// The connection is closed instead of an answer.
+    Close,
+    /// The connection is closed in the middle of the answer's body.
+    CloseInBody,
+    /// Bytes that are not HTTP.
+    Garbage,
+    /// A good head, then a body without end.
+    Endless,
+    /// A head without end.
+    EndlessHead,
+    /// A good head, then a byte of the body now and then.
+    Trickle,
+    /// Nothing; the connection stays open.
+    Silent,
+    /// A reply after a wait.
+    Late(Duration, Box<Reply>),
+    /// A reply once a gate is open.
+    Behind(Gate, Box<Reply>),
+}
+
+/// Keeps replies back until it is opened. Clones are one gate.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(Arc<watch::Sender<bool>>);
+
+impl Gate {
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    async fn opened(&self) {
+        self.0.subscribe().wait_for(|open| *open).await.unwrap();
+    }
+}
+
+impl Reply {
+    pub fn status(status: u16) -> Self {
+        Self::Answer { status, headers: Vec::new(), body: Vec::new() }
+    }
+
+    pub fn with_header(self, name: &str, value: &str) -> Self {
+        match self {
+            Self::Answer { status, mut headers, body } => {
+                headers.push((name.to_owned(), value.to_owned()));
+                Self::Answer { status, headers, body }
+            }
+            other => panic!("{other:?} has no headers"),
+        }
+    }
+
+    /// Writes the reply, if it can come to an end.
+    pub async fn write(self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<Then> {
+        let reply = match self {
+            Reply::Late(wait, reply) => {
+                tokio::time::sleep(wait).await;
+                *reply
+            }
+            Reply::Behind(gate, reply) => {
+                gate.opened().await;
+                *reply
+            }
+            reply => reply,
+        };
+        let then = match reply {
+            Reply::Answer { status, headers, body } => {
+                let mut head = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n", body.len());
+                for (name, value) in headers {
+                    head += &format!("{name}: {value}\r\n");
+                }
+                stream.write_all(&[head.as_bytes(), b"\r\n", &body].concat()).await?;
+                Then::GoOn
+            }
+            Reply::AnswerThenClose(status) => {
+                let head = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: 0\r\n\r\n");
+                stream.write_all(head.as_bytes()).await?;
+                Then::Close
+            }
+            Reply::Close => Then::Close,
+            Reply::CloseInBody => {
+                stream.write_all(b"HTTP/1.1 200 Scripted\r\ncontent-length: 10\r\n\r\nhalf").await?;
+                Then::Close
+            }
+            Reply::Garbage => {
+                stream.write_all(b"220 mail.example ESMTP ready\r\n\r\n").await?;
+                Then::Close
+            }
+            Reply::Endless => {
+                stream.write_all(b"HTTP/1.1 200 Scripted\r\ntransfer-encoding: chunked\r\n\r\n").await?;
+                loop {
+                    stream.write_all(&[b"1000\r\n".as_slice(), &[b'x'; 0x1000], b"\r\n"].concat()).await?;
+                }
+            }
+            Reply::EndlessHead => {
+                stream.write_all(b"HTTP/1.1 200 Scripted\r\nx: ").await?;
+                loop {
+                    stream.write_all(&[b'x'; 0x1000]).await?;
+                }
+            }
+            Reply::Trickle => {
+                stream.write_all(b"HTTP/1.1 200 Scripted\r\ncontent-length: 1000\r\n\r\n").await?;
+                loop {
+                    stream.write_all(b"x").await?;
+                    stream.flush().await?;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+            Reply::Silent => std::future::pending().await,
+            Reply::Late(..) | Reply::Behind(..) => panic!("a late reply is late once"),
+        };
+        stream.flush().await?;
+        Ok(then)
+    }
+}
+
+impl From<u16> for Reply {
+    fn from(status: u16) -> Self {
+        Self::status(status)
+    }
+}
+
+/// Whether the connection goes on after a reply.
+pub enum Then {
+    GoOn,
+    Close,
+}
