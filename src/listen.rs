@@ -13,7 +13,7 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-/// Connections at once; further ones wait in the kernel. Some 20 KiB each.
+/// Connections at once; further ones wait in the kernel. Some 20 KiB each; who serves them bounds the bodies.
 const CONNECTIONS_MAX: usize = 4096;
 /// How long a client may take over its request line and headers, so that idle ones cost no connection for long.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);

@@ -12,6 +12,7 @@ use axum::{
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Inlet,
@@ -22,6 +23,8 @@ use crate::{clock::Clock, metrics, pipeline::Pipeline};
 
 /// Largest body, as AEP has it.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Bodies in memory at once, in bytes. Parsed they may take sixteen times as much, so hostile ones find an end here.
+const BODIES_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long a sender may take over its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -31,6 +34,8 @@ struct Entrance {
     inlets: Arc<BTreeMap<String, Inlet>>,
     pipeline: Pipeline,
     clock: Clock,
+    /// A permit for each byte of a body, from before it is read until its update is decided.
+    room: Arc<Semaphore>,
 }
 
 /// The routes of all inlets.
@@ -39,7 +44,7 @@ pub fn router(inlets: Vec<Inlet>, pipeline: Pipeline, clock: Clock) -> Router {
     Router::new()
         .route("/collection/{inlet}", post(collect))
         .fallback(|| async { no_route("there is nothing here; post to /collection/{inlet}") })
-        .with_state(Entrance { inlets, pipeline, clock })
+        .with_state(Entrance { inlets, pipeline, clock, room: Arc::new(Semaphore::new(BODIES_BYTES_MAX)) })
 }
 
 async fn collect(State(entrance): State<Entrance>, Path(name): Path<String>, request: Request) -> Response {
@@ -60,10 +65,11 @@ async fn collect(State(entrance): State<Entrance>, Path(name): Path<String>, req
 async fn take(entrance: &Entrance, inlet: &Inlet, request: Request) -> Result<Accepted, Problem> {
     let (head, body) = request.into_parts();
     is_json(&head.headers)?;
+    let room = make_room(entrance, &body)?;
     let body = read(body).await?;
     let update = wire::read(inlet, &body, entrance.clock.now())?;
     let accepted = Accepted::from(&update);
-    entrance.pipeline.take(update).await?;
+    entrance.pipeline.take(update, room).await?;
     Ok(accepted)
 }
 
@@ -78,15 +84,23 @@ fn is_json(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported Media Type", "media_type", message))
 }
 
+/// Takes room for a body: for its length where it is known, else for the longest.
+fn make_room(entrance: &Entrance, body: &Body) -> Result<OwnedSemaphorePermit, Problem> {
+    let bytes = body.size_hint().exact().unwrap_or(BODY_BYTES_MAX as u64);
+    // Said before it is read, so that a sender who asks first sends nothing.
+    let bytes = u32::try_from(bytes).ok().filter(|bytes| *bytes as usize <= BODY_BYTES_MAX).ok_or_else(too_large)?;
+    entrance.room.clone().try_acquire_many_owned(bytes).map_err(|_| {
+        let message = "too many bodies are under way";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "Busy", "busy", message)
+    })
+}
+
+fn too_large() -> Problem {
+    let message = format!("the body has more than {BODY_BYTES_MAX} bytes");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large", "body_too_large", message)
+}
+
 async fn read(body: Body) -> Result<Bytes, Problem> {
-    let too_large = || {
-        let message = format!("the body has more than {BODY_BYTES_MAX} bytes");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "Payload Too Large", "body_too_large", message)
-    };
-    // Said at once where the length is known, so that a sender who asks first sends nothing.
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
-        return Err(too_large());
-    }
     match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await {
         Ok(Ok(read)) => Ok(read.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),

@@ -115,10 +115,15 @@ fn declared(inlet: &Inlet, attributes: &Attributes) -> Result<Vec<(Identity, boo
         match field.path.lookup(attributes) {
             None | Some(Value::Null) => {}
             Some(Value::String(id)) => named.push((identity(field.namespace.as_str(), id, &path)?, field.primary)),
-            Some(Value::Number(id)) => {
+            // Beyond 64 bits a number has lost digits already, and two people would be one.
+            Some(Value::Number(id)) if id.is_u64() || id.is_i64() => {
                 named.push((identity(field.namespace.as_str(), &id.to_string(), &path)?, field.primary));
             }
-            Some(_) => return Err(NotAnUpdate::Shape(format!("{path} is an identity and must be a text or a number"))),
+            Some(_) => {
+                return Err(NotAnUpdate::Shape(format!(
+                    "{path} is an identity: send it as a text, or as a whole number below 2^64"
+                )));
+            }
         }
     }
     Ok(named)
@@ -142,5 +147,65 @@ fn deeper_than(value: &Value, levels: usize) -> bool {
         Value::Array(items) => items.iter().any(below),
         Value::Object(members) => members.values().any(below),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::inlet::IdentityField;
+
+    fn inlet() -> Inlet {
+        let field = IdentityField {
+            path: "card".parse().unwrap(),
+            namespace: Namespace::parse("Card").unwrap(),
+            primary: false,
+        };
+        Inlet { name: "web".to_owned(), dataset: "crm".to_owned(), identities: vec![field] }
+    }
+
+    fn ids(body: &str) -> Result<Vec<String>, NotAnUpdate> {
+        let update = read(&inlet(), body.as_bytes(), Timestamp::from_millis(0))?;
+        Ok(update.identities.iter().map(|identity| identity.value().to_owned()).collect())
+    }
+
+    #[test]
+    fn number_that_would_lose_digits_is_no_identity() {
+        assert_eq!(ids(r#"{"card": 18446744073709551615}"#).unwrap(), ["18446744073709551615"]);
+        assert_eq!(ids(r#"{"card": "123456789012345678901"}"#).unwrap(), ["123456789012345678901"]);
+        for number in ["123456789012345678901", "18446744073709551616", "1.0", "1e3"] {
+            let refused = ids(&format!(r#"{{"card": {number}}}"#));
+            assert!(matches!(refused, Err(NotAnUpdate::Shape(text)) if text.contains("send it as a text")), "{number}");
+        }
+    }
+
+    #[test]
+    fn primary_identity_is_the_one_named_so_and_else_the_first() {
+        let primary = |body: Value| {
+            let update = read(&inlet(), body.to_string().as_bytes(), Timestamp::from_millis(0)).unwrap();
+            update.primary.value().to_owned()
+        };
+        let map = json!({"A": [{"id": "a"}], "B": [{"id": "b", "primary": true}, {"xdm:id": "c"}]});
+        assert_eq!(primary(json!({"identityMap": map, "card": "d"})), "b");
+        assert_eq!(primary(json!({"identityMap": {"A": [{"id": "a"}]}, "card": "d"})), "a");
+        assert_eq!(primary(json!({"card": "d"})), "d");
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_come_out_as_they_went_in(number in any::<f64>().prop_filter("JSON has no others", |n| n.is_finite())) {
+            let body = json!({"card": "1", "number": number}).to_string();
+            let update = read(&inlet(), body.as_bytes(), Timestamp::from_millis(0)).unwrap();
+            prop_assert_eq!(update.attributes["number"].as_f64(), Some(number));
+        }
+
+        #[test]
+        fn any_body_is_an_update_or_refused(body in any::<Vec<u8>>(), json in r#"[\[\]{}:,"a-z0-9 ]{0,64}"#) {
+            drop(read(&inlet(), &body, Timestamp::from_millis(0)));
+            drop(read(&inlet(), json.as_bytes(), Timestamp::from_millis(0)));
+        }
     }
 }
