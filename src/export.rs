@@ -51,7 +51,7 @@ impl fmt::Display for ExportId {
 }
 
 /// An export that was just decided on.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NewExport {
     /// Whom it is owed to.
     pub destination: DestinationId,

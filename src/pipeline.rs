@@ -8,10 +8,10 @@ use crate::{
     destination::{Mapping, payload},
     export::{ExportId, NewExport},
     profile::{
-        Merged, Profile, ProfileKey, Refusal, SNAPSHOT_BYTES_MAX, membership::Status, path::Attributes,
+        IDENTITIES_MAX, Merged, Profile, ProfileKey, Refusal, SNAPSHOT_BYTES_MAX, membership::Status, path::Attributes,
         update::ProfileUpdate,
     },
-    store::{Applied, Change, Committed, Store, StoreError},
+    store::{Change, Committed, Found, Store, StoreError},
     trigger::{self, Effect},
 };
 
@@ -48,31 +48,44 @@ impl Pipeline {
         Self { plan: Arc::new(plan), store }
     }
 
-    /// Returns when the update and its exports are on disk.
+    /// Returns when the update and its exports are on disk. `held` is let go of when the update's memory is: the sender may
+    /// have gone by then.
     ///
     /// # Errors
     /// As [`Store::update`].
-    pub async fn take(&self, update: ProfileUpdate) -> Result<Committed, StoreError> {
+    pub async fn take(&self, update: ProfileUpdate, held: impl Send + 'static) -> Result<Committed, StoreError> {
+        let count = update.identities.len();
+        if count > IDENTITIES_MAX {
+            // Before any of the profiles they lead to is read.
+            return Err(Refusal::TooManyIdentities { count }.into());
+        }
         let plan = self.plan.clone();
         let identities = update.identities.iter().collect();
-        let decide = move |snapshots: Vec<Vec<u8>>| {
+        let decide = move |Found { snapshots, lost }: Found| {
+            let (_held, update) = (held, update);
             let before = snapshots.iter().map(|bytes| serde_json::from_slice(bytes)).collect::<Result<_, _>>();
-            decide(&plan, before.map_err(|_| Refusal::Unreadable)?, &update)
+            decide(&plan, before.map_err(|_| Refusal::Unreadable)?, lost, &update)
         };
         self.store.update(identities, decide).await
     }
 }
 
-/// Decides what `update` does to the profiles that its identities lead to.
+/// Decides what `update` does to the profiles that its identities lead to: those in `before`, and those that are `lost`.
 ///
 /// # Errors
 /// [`Refusal`]: nothing of the update is kept.
-pub fn decide(plan: &Plan, before: Vec<Profile>, update: &ProfileUpdate) -> Result<Change, Refusal> {
+pub fn decide(
+    plan: &Plan,
+    before: Vec<Profile>,
+    lost: Vec<ProfileKey>,
+    update: &ProfileUpdate,
+) -> Result<Change, Refusal> {
     let now = update.received_at;
     let found: Vec<ProfileKey> = before.iter().map(|part| part.key).collect();
     let stays = found.iter().min().copied();
     let moved = before.iter().filter(|part| Some(part.key) != stays).flat_map(|part| part.identities.iter()).collect();
     let mut profile = Profile::joined(before).unwrap_or_else(|| Profile::new(update.id.into()));
+    profile.absorbed.extend(lost);
     let merged = profile.merge(update)?;
 
     let transitions = evaluate(plan, &mut profile, now);
@@ -83,14 +96,13 @@ pub fn decide(plan: &Plan, before: Vec<Profile>, update: &ProfileUpdate) -> Resu
             Effect { profile: &profile, transitions: &transitions, identities_added, patch: &update.attributes };
         plan.mappings.iter().filter_map(|mapping| export(mapping, &effect, &view, update)).collect::<Vec<_>>()
     };
-    if exports.is_empty() && transitions.is_empty() && !identities_added && merged == Merged::Nothing {
-        return Ok(Change::Unchanged);
-    }
+    let quiet = exports.is_empty() && transitions.is_empty() && !identities_added && merged == Merged::Nothing;
     let snapshot = serde_json::to_vec(&profile).expect("a profile has text keys only");
     if snapshot.len() > SNAPSHOT_BYTES_MAX {
         return Err(Refusal::ProfileTooLarge { bytes: snapshot.len() });
     }
-    Ok(Change::Applied(Box::new(Applied {
+    Ok(Change {
+        committed: if quiet { Committed::Unchanged } else { Committed::Applied },
         key: profile.key,
         snapshot,
         absorbed: found.into_iter().filter(|key| *key != profile.key).collect(),
@@ -98,7 +110,7 @@ pub fn decide(plan: &Plan, before: Vec<Profile>, update: &ProfileUpdate) -> Resu
         lines: profile.lines(),
         accepted_at: now,
         exports,
-    })))
+    })
 }
 
 /// Evaluates every rule over the profile and returns the memberships that changed.

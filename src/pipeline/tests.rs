@@ -44,13 +44,13 @@ impl Kept {
         let found: std::collections::BTreeSet<ProfileKey> =
             update.identities.iter().filter_map(|identity| self.links.get(&at(&identity)).copied()).collect();
         let before = found.iter().map(|key| serde_json::from_slice(&self.profiles[key]).unwrap()).collect();
-        let Change::Applied(applied) = decide(&self.plan, before, update)? else { return Ok(Vec::new()) };
-        applied.absorbed.iter().for_each(|gone| drop(self.profiles.remove(gone)));
-        for identity in update.identities.iter().chain(applied.moved) {
-            self.links.insert(at(&identity), applied.key);
+        let change = decide(&self.plan, before, Vec::new(), update)?;
+        change.absorbed.iter().for_each(|gone| drop(self.profiles.remove(gone)));
+        for identity in update.identities.iter().chain(change.moved) {
+            self.links.insert(at(&identity), change.key);
         }
-        self.profiles.insert(applied.key, applied.snapshot);
-        Ok(applied.exports)
+        self.profiles.insert(change.key, change.snapshot);
+        Ok(change.exports)
     }
 
     fn profile(&self, namespace: &str, id: &str) -> Profile {
@@ -142,14 +142,31 @@ fn export_shows_mapped_audiences_and_unmapped_ones_that_are_realized() {
 }
 
 #[test]
-fn update_that_changes_nothing_is_unchanged() {
+fn update_that_changes_nothing_is_unchanged_and_yet_the_latest_word() {
     let mut kept = Kept::new(&[GOLD], &["gold"], &["plan"]);
-    kept.take(&update(1, ADA, json!({"shoe": 38}))).unwrap();
-    let before = kept.profile("CRM", "ada");
+    let (a, b) = ([("CRM", "a")], [("Email", "b")]);
+    kept.take(&update(1, &a, json!({"city": "Paris"}))).unwrap();
+    kept.take(&update(2, &b, json!({"city": "Rome"}))).unwrap();
 
-    let change = decide(&kept.plan, vec![before], &update(2, ADA, json!({"shoe": 38}))).unwrap();
+    let again = update(3, &a, json!({"city": "Paris"}));
+    let change = decide(&kept.plan, vec![kept.profile("CRM", "a")], Vec::new(), &again).unwrap();
+    kept.take(&again).unwrap();
+    kept.take(&update(4, &[("Join", "c"), a[0], b[0]], json!({}))).unwrap();
 
-    assert!(matches!(change, Change::Unchanged));
+    assert_eq!(change.committed, Committed::Unchanged);
+    assert_eq!(kept.profile("CRM", "a").view()["city"], "Paris", "it was written last, whenever the two were joined");
+}
+
+#[test]
+fn profile_in_the_place_of_a_damaged_one_waits_behind_its_exports() {
+    let mut kept = Kept::new(&[GOLD], &["gold"], &["plan"]);
+    kept.take(&update(1, ADA, json!({"plan": "gold"}))).unwrap();
+    let lost = kept.profile("CRM", "ada").key;
+
+    let change = decide(&kept.plan, Vec::new(), vec![lost], &update(2, ADA, json!({"plan": "gold"}))).unwrap();
+
+    assert_ne!(change.key, lost);
+    assert_eq!(change.lines, [change.key, lost]);
 }
 
 #[test]

@@ -65,9 +65,9 @@ pub struct Profile {
 /// What merging an update changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merged {
-    /// Nothing: the profile had it all.
+    /// Nothing but when it was written: the profile had it all.
     Nothing,
-    /// Attributes, or only when they were written.
+    /// Attributes.
     Attributes,
     /// Identities, and perhaps attributes.
     IdentitiesAdded,
@@ -146,9 +146,7 @@ impl Profile {
             }
         };
         let written = self.fragments[at].merge(&update.attributes, update.received_at);
-        // Among several fragments the one written last wins, so the mere instant can change what a view shows.
-        let aged = self.fragments.len() > 1;
-        Ok(match (count > before, written || is_new || aged) {
+        Ok(match (count > before, written || is_new) {
             (true, _) => Merged::IdentitiesAdded,
             (false, true) => Merged::Attributes,
             (false, false) => Merged::Nothing,

@@ -1,23 +1,25 @@
-//! What an update does to the store, as `decide` returns it.
+//! What an update does to the store: given what was found, `decide` returns a change.
 
+use super::Committed;
 use crate::{
     clock::Timestamp,
     export::NewExport,
     profile::{ProfileKey, identity::Identity},
 };
 
-/// What an update does.
-#[derive(Debug)]
-pub enum Change {
-    /// Nothing: the profile says the same as before, and no export follows.
-    Unchanged,
-    /// A new state of a profile, and its exports.
-    Applied(Box<Applied>),
+/// What the identities of an update led to.
+pub struct Found {
+    /// The snapshots of profiles, by key.
+    pub snapshots: Vec<Vec<u8>>,
+    /// Profiles whose snapshot was damaged. Their exports may still wait, and go before those of the profile that takes
+    /// their place.
+    pub lost: Vec<ProfileKey>,
 }
 
 /// A new state of a profile, and its exports: one commit.
-#[derive(Debug)]
-pub struct Applied {
+pub struct Change {
+    /// How it is counted and answered.
+    pub committed: Committed,
     /// The profile's key.
     pub key: ProfileKey,
     /// The snapshot to keep.

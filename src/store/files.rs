@@ -56,15 +56,7 @@ impl Files {
             Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(path)),
             Err(TryLockError::Error(source)) => return Err(error(source)),
         }
-        let is_new = match fs::read_to_string(dir.join("FORMAT")) {
-            Ok(text) if text.trim() == FORMAT.to_string() => false,
-            Ok(text) => {
-                return Err(StoreError::Newer { path, found: text.trim().to_owned(), supported: FORMAT });
-            }
-            Err(missing) if missing.kind() == io::ErrorKind::NotFound => true,
-            Err(source) => return Err(error(source)),
-        };
-        Ok(Self { dir: dir.to_owned(), is_new, _lock: lock })
+        Ok(Self { dir: dir.to_owned(), is_new: is_new(dir)?, _lock: lock })
     }
 
     /// True until [`Files::finish`] was called once for this directory.
@@ -87,8 +79,7 @@ impl Files {
                 Ok(Err(sled::Error::Io(error))) if is_locked(&error) && Instant::now() < patience => {
                     std::thread::sleep(LOCK_PAUSE);
                 }
-                Ok(Err(sled::Error::Io(source))) => return Err(self.error(source)),
-                Ok(Err(other)) => return Err(self.damaged(&other.to_string())),
+                Ok(Err(error)) => return Err(self.failed(error)),
                 Err(_) => return Err(self.damaged("sled cannot open it")),
             }
         }
@@ -106,9 +97,11 @@ impl Files {
         }
         let done = || -> io::Result<()> {
             File::open(self.dir.join("store"))?.sync_all()?;
-            let mut format = File::create(self.dir.join("FORMAT"))?;
+            // Whole or not at all: an empty one would be taken for another format.
+            let mut format = File::create(self.dir.join("FORMAT.new"))?;
             writeln!(format, "{FORMAT}")?;
             format.sync_all()?;
+            fs::rename(self.dir.join("FORMAT.new"), self.dir.join("FORMAT"))?;
             File::open(&self.dir)?.sync_all()?;
             // A parent that we may not read was made by somebody else, long before.
             let parent = self.dir.canonicalize()?.parent().map(File::open);
@@ -117,12 +110,33 @@ impl Files {
         done().map_err(|source| self.error(source))
     }
 
+    pub(super) fn failed(&self, error: sled::Error) -> StoreError {
+        match error {
+            sled::Error::Io(source) => self.error(source),
+            other => self.damaged(&other.to_string()),
+        }
+    }
+
     pub(super) fn error(&self, source: io::Error) -> StoreError {
         StoreError::Directory { path: self.dir.display().to_string(), source }
     }
 
     pub(super) fn damaged(&self, what: &str) -> StoreError {
         StoreError::Damaged { path: self.dir.display().to_string(), what: what.to_owned() }
+    }
+}
+
+/// Whether a directory has no store yet.
+///
+/// # Errors
+/// [`StoreError::Newer`] when a later version wrote it.
+pub(super) fn is_new(dir: &Path) -> Result<bool, StoreError> {
+    let path = dir.display().to_string();
+    match fs::read_to_string(dir.join("FORMAT")) {
+        Ok(text) if text.trim() == FORMAT.to_string() => Ok(false),
+        Ok(text) => Err(StoreError::Newer { path, found: text.trim().to_owned(), supported: FORMAT }),
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(source) => Err(StoreError::Directory { path, source }),
     }
 }
 

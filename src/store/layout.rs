@@ -2,7 +2,7 @@
 
 use serde::de::DeserializeOwned;
 
-use super::record;
+use super::record::{self, Unreadable};
 use crate::profile::{ProfileKey, identity::Identity};
 
 /// The tables that are walked.
@@ -43,8 +43,7 @@ pub(super) fn quarantined(key: &[u8]) -> Vec<u8> {
     [b"x", key].concat()
 }
 
-/// A destination's entries from number `from` to `to`, both included, that read well. The others are for
-/// [`super::writer`] to put aside.
+/// A destination's entries from number `from` to `to`, both included, that read well. Ends early where the disk fails.
 pub(super) fn scan<T: DeserializeOwned>(
     db: &sled::Tree,
     table: Table,
@@ -52,28 +51,45 @@ pub(super) fn scan<T: DeserializeOwned>(
     from: u64,
     to: u64,
 ) -> impl Iterator<Item = (u64, T)> {
-    walk(db, table, destination, from, to).filter_map(|(number, value)| Some((number, value.ok()?)))
+    walk(db, table, destination, from, to).map_while(Result::ok).filter_map(|(number, value)| Some((number, value?)))
 }
 
-/// As [`scan`], with the damaged ones.
+/// As [`scan`]; `None` for an entry that is damaged. The disk's failure is the last item.
 pub(super) fn walk<T: DeserializeOwned>(
     db: &sled::Tree,
     table: Table,
     destination: u32,
     from: u64,
     to: u64,
-) -> impl Iterator<Item = (u64, Result<T, record::Damaged>)> {
+) -> impl Iterator<Item = sled::Result<(u64, Option<T>)>> {
     let mut end = entry(table, destination, to);
     end.push(u8::MAX);
-    let db = db.clone();
-    db.range(entry(table, destination, from)..=end).filter_map(move |item| {
-        let (key, first) = item.ok()?;
-        let (key, chunk) = key.split_at_checked(key.len() - 1)?;
-        if chunk != [0] {
-            return None;
+    let (db, mut items) = (db.clone(), db.range(entry(table, destination, from)..=end).fuse());
+    let mut failed = false;
+    std::iter::from_fn(move || {
+        while !failed && let Some(item) = items.next() {
+            // sled returns the same error for ever.
+            let (key, first) = match item {
+                Ok(item) => item,
+                Err(error) => {
+                    failed = true;
+                    return Some(Err(error));
+                }
+            };
+            let (key, chunk) = key.split_at(key.len() - 1);
+            if chunk != [0] {
+                continue;
+            }
+            let number = u64::from_be_bytes(key[key.len() - 8..].try_into().expect("keys end in a number"));
+            match record::assemble(&db, key, &first) {
+                Ok(payload) => return Some(Ok((number, postcard::from_bytes(&payload).ok()))),
+                Err(Unreadable::Damaged) => return Some(Ok((number, None))),
+                Err(Unreadable::Failed(error)) => {
+                    failed = true;
+                    return Some(Err(error));
+                }
+            }
         }
-        let number = u64::from_be_bytes(key[key.len() - 8..].try_into().ok()?);
-        let payload = record::assemble(&db, key, &first);
-        Some((number, payload.and_then(|bytes| postcard::from_bytes(&bytes).map_err(|_| record::Damaged))))
+        None
     })
 }

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{layout, record};
+use super::{
+    layout,
+    record::{self, Unreadable},
+};
 use crate::destination::DestinationId;
 
 /// The record under `m`.
@@ -63,9 +66,9 @@ pub struct DestinationCounters {
 }
 
 impl Meta {
-    pub(super) fn read(db: &sled::Tree) -> Result<Option<Self>, record::Damaged> {
+    pub(super) fn read(db: &sled::Tree) -> Result<Option<Self>, Unreadable> {
         let payload = record::read(db, layout::META)?;
-        payload.map(|bytes| postcard::from_bytes(&bytes).map_err(|_| record::Damaged)).transpose()
+        payload.map(|bytes| postcard::from_bytes(&bytes).map_err(|_| Unreadable::Damaged)).transpose()
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {

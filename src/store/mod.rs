@@ -37,7 +37,7 @@
 //! # When it fails
 //!
 //! After a failed write or sync nothing more is written: the page cache can no longer be believed. Every later call gets
-//! [`StoreError::Failed`], readiness goes red, and a restart recovers what was synced. A record that fails its checksum is
+//! [`StoreError::Failed`], nothing more is sent, readiness goes red, and a restart recovers what was synced. A record that fails its checksum is
 //! moved to `x` and counted, and the rest goes on.
 //!
 //! Left out so far: compaction, salvage, the disk contract, receipts.
@@ -69,13 +69,14 @@ mod record;
 mod window;
 mod writer;
 
-pub use change::{Applied, Change};
+pub use change::{Change, Found};
 pub use meta::{Counters, DestinationCounters};
 pub use queue::{Claim, Queue};
 
 use files::Files;
 use layout::Table;
 use meta::Meta;
+use record::Unreadable;
 use writer::{Answer, Command, Decide, Failure, Writer};
 
 /// Updates that may wait for the writer. Beyond it the inlet says 503: a sender's retry costs less than our memory.
@@ -93,11 +94,12 @@ pub struct Store {
     queues: Arc<BTreeMap<DestinationId, Arc<Queue>>>,
 }
 
-/// Must be [closed](StoreOwner::close) for an orderly end: owns the writer's thread and the lock on the directory.
+/// Owns the writer's thread and the lock on the directory. [Closed](StoreOwner::close), it ends in order and says when; only
+/// dropped, the writer ends by itself some time later.
 #[must_use]
 pub struct StoreOwner {
     store: Store,
-    writer: JoinHandle<()>,
+    writer: Option<JoinHandle<()>>,
     // Held until the end: nobody else opens the directory meanwhile.
     _files: Files,
 }
@@ -149,12 +151,12 @@ pub enum StoreError {
     Refused(#[from] Refusal),
 }
 
-/// What became of an accepted update.
+/// What became of an accepted update, which is on disk either way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Committed {
-    /// A new state is on disk, with its exports.
+    /// It changed the profile, or made exports.
     Applied,
-    /// The profile was as the update says.
+    /// The profile was as the update says; only when it was written is news.
     Unchanged,
 }
 
@@ -182,25 +184,25 @@ impl StoreOwner {
             Ok(Some(meta)) => meta,
             Ok(None) if files.is_new() => Meta::default(),
             Ok(None) => return Err(files.damaged("its counters are gone")),
-            Err(record::Damaged) => return Err(files.damaged("its counters fail their checksum")),
+            Err(Unreadable::Damaged) => return Err(files.damaged("its counters fail their checksum")),
+            Err(Unreadable::Failed(error)) => return Err(files.failed(error)),
         };
         for destination in destinations {
             meta.number_of(destination);
         }
+        let failed = Arc::new(AtomicBool::new(false));
         let (commands, inbox) = mpsc::unbounded_channel();
-        let queue = |entry| Arc::new(Queue::new(db.clone(), entry, meta.last_number, commands.clone()));
+        let queue = |entry| Arc::new(Queue::new(db.clone(), entry, meta.last_number, commands.clone(), failed.clone()));
         let queues: BTreeMap<_, _> = meta.destinations().map(|(id, entry)| (id.clone(), queue(entry))).collect();
-        let (queues, failed) = (Arc::new(queues), Arc::new(AtomicBool::new(false)));
+        let queues = Arc::new(queues);
         let mut writer = Writer::new(db.clone(), files.database()?, meta, queues.clone(), failed.clone());
         writer.first_commit().map_err(|failure| match failure {
-            Failure::Sync(source) | Failure::Sled(sled::Error::Io(source)) => files.error(source),
-            Failure::Sled(other) => files.damaged(&other.to_string()),
+            Failure::Sync(source) => files.error(source),
+            Failure::Sled(error) => files.failed(error),
         })?;
         files.finish()?;
-        let writer = std::thread::Builder::new()
-            .name("store-writer".to_owned())
-            .spawn(move || writer.run(inbox))
-            .map_err(|source| files.error(source))?;
+        let thread = std::thread::Builder::new().name("store-writer".to_owned());
+        let writer = Some(thread.spawn(move || writer.run(inbox)).map_err(|source| files.error(source))?);
         let room = Arc::new(Semaphore::new(UPDATES_WAITING_MAX));
         let store = Store { db, commands, room, failed, queues };
         Ok(Self { store, writer, _files: files })
@@ -213,18 +215,32 @@ impl StoreOwner {
 
     /// Commits what was sent before this call, then ends the writer. Later calls on handles get [`StoreError::Failed`].
     /// Blocks until all is on disk.
-    pub fn close(self) {
-        let Self { store, writer, _files } = self;
+    pub fn close(mut self) {
         // An error means that the writer has ended already.
-        let _ = store.commands.send(Command::Close);
-        if writer.join().is_err() {
+        let _ = self.store.commands.send(Command::Close);
+        if self.writer.take().is_some_and(|writer| writer.join().is_err()) {
             tracing::error!("the store's writer ended in a panic");
         }
     }
 }
 
+impl Drop for StoreOwner {
+    fn drop(&mut self) {
+        // The queues keep senders of their own, so the writer has to be told. An error means that it was.
+        let _ = self.store.commands.send(Command::Close);
+    }
+}
+
+/// Says whether `run` could read the store in `dir`, if there is one, by its format alone: nothing is opened.
+///
+/// # Errors
+/// [`StoreError::Newer`], or [`StoreError::Directory`] when it cannot be told.
+pub fn is_readable(dir: &Path) -> Result<(), StoreError> {
+    files::is_new(dir).map(drop)
+}
+
 impl Store {
-    /// Hands an update to the writer: `decide` gets the snapshots of the profiles that `identities` lead to. Returns when
+    /// Hands an update to the writer: `decide` gets what `identities` lead to, and runs on the writer's thread. Returns when
     /// what it decided is on disk.
     ///
     /// # Errors
@@ -233,7 +249,7 @@ impl Store {
     pub async fn update(
         &self,
         identities: Vec<Identity>,
-        decide: impl FnOnce(Vec<Vec<u8>>) -> Result<Change, Refusal> + Send + 'static,
+        decide: impl FnOnce(Found) -> Result<Change, Refusal> + Send + 'static,
     ) -> Result<Committed, StoreError> {
         let room = self.room.clone().try_acquire_owned().map_err(|error| match error {
             TryAcquireError::NoPermits => StoreError::Busy,
@@ -249,7 +265,7 @@ impl Store {
     /// Settles a claim: where its export goes next, and what was learned of the destination, in one commit. The next
     /// export of the profile becomes due when that is on disk.
     ///
-    /// Claims in flight are bounded by the destination, so this does not wait.
+    /// Claims are bounded by the destination, so this does not wait.
     pub fn settle(&self, claim: Claim, next: Next, standing: Option<Standing>) {
         let (queue, number, body_length) = claim.release();
         // An error means that the writer has ended: after a restart the export is waiting, as if never sent.

@@ -1,15 +1,19 @@
 //! A destination's queue: what may be sent now, as claims.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
+use tracing::error;
 
 use super::{
     layout::{self, Table},
     meta::Entry,
-    record,
+    record::{self, Unreadable},
     window::{WINDOW_MAX, Window},
     writer::Command,
 };
@@ -25,6 +29,7 @@ pub struct Queue {
     window: Mutex<Window>,
     changed: Notify,
     commands: mpsc::UnboundedSender<Command>,
+    failed: Arc<AtomicBool>,
 }
 
 /// An export in somebody's hands: nobody else gets it. Settled by [`super::Store::settle`]; dropped, it is waiting again.
@@ -48,20 +53,26 @@ pub(super) struct Frozen {
 }
 
 impl Queue {
-    pub(super) fn new(db: sled::Db, entry: &Entry, synced: u64, commands: mpsc::UnboundedSender<Command>) -> Self {
+    pub(super) fn new(
+        db: sled::Db,
+        entry: &Entry,
+        synced: u64,
+        commands: mpsc::UnboundedSender<Command>,
+        failed: Arc<AtomicBool>,
+    ) -> Self {
         let window = Mutex::new(Window::new(entry.low_water, synced));
-        Self { db, destination: entry.number, window, changed: Notify::new(), commands }
+        Self { db, destination: entry.number, window, changed: Notify::new(), commands, failed }
     }
 
-    /// Claims up to `most` exports that are due at `now`, longest due first. Reads from disk: not for the runtime's
-    /// threads.
+    /// Claims up to `most` exports that are due at `now`: retries first, then by age. Reads from disk: not for the
+    /// runtime's threads.
     pub fn claim_due(self: &Arc<Self>, now: Timestamp, most: usize) -> Vec<Claim> {
         self.refill();
         let due: Vec<(u64, Export)> = {
             let mut window = self.window();
             std::iter::from_fn(|| window.claim_due(now)).take(most).collect()
         };
-        due.into_iter().map(|(number, export)| self.claim(number, export)).collect()
+        self.claim(due)
     }
 
     /// Claims the oldest export behind number `after` that is first in its line, due or not; from the front when there is
@@ -69,15 +80,26 @@ impl Queue {
     pub fn claim_head(self: &Arc<Self>, after: u64) -> Option<Claim> {
         self.refill();
         let head = self.window().claim_head(after);
-        head.map(|(number, export)| self.claim(number, export))
+        self.claim(head.into_iter().collect()).pop()
     }
 
-    fn claim(self: &Arc<Self>, number: u64, export: Export) -> Claim {
-        let read = record::read(&self.db, &layout::body(number)).ok().flatten();
-        let body_length = read.as_ref().map(Vec::len);
-        let frozen = read.and_then(|payload| postcard::from_bytes::<Frozen>(&payload).ok());
-        let body = frozen.map(|frozen| Bytes::from(frozen.body));
-        Claim { queue: self.clone(), number, body_length, export, body, settled: false }
+    /// Makes all claims before it reads any body: should reading panic, as sled does on some damage, each is given back.
+    fn claim(self: &Arc<Self>, exports: Vec<(u64, Export)>) -> Vec<Claim> {
+        let empty = |(number, export)| Claim {
+            queue: self.clone(),
+            number,
+            body_length: None,
+            export,
+            body: None,
+            settled: false,
+        };
+        let mut claims: Vec<Claim> = exports.into_iter().map(empty).collect();
+        let mut readable = true;
+        claims.retain_mut(|claim| {
+            readable = readable && claim.read().map_err(|error| self.fail(&error)).is_ok();
+            readable
+        });
+        claims
     }
 
     /// Reads on where the window has room for a good part of what is missing.
@@ -87,13 +109,16 @@ impl Queue {
             return;
         }
         let (mut read, mut reached) = (Vec::new(), to);
-        for (number, export) in layout::walk(&self.db, Table::Schedule, self.destination, from, to) {
+        for item in layout::walk(&self.db, Table::Schedule, self.destination, from, to) {
+            let (number, export) = match item {
+                Ok(item) => item,
+                // Nothing is passed over: what was not read is not reached.
+                Err(error) => return self.fail(&error),
+            };
             match export {
-                Ok(export) => read.push((number, export)),
+                Some(export) => read.push((number, export)),
                 // An error means that the writer has ended, and everything with it.
-                Err(record::Damaged) => {
-                    drop(self.commands.send(Command::PutAside { destination: self.destination, number }));
-                }
+                None => drop(self.commands.send(Command::PutAside { destination: self.destination, number })),
             }
             if read.len() == room {
                 reached = number;
@@ -103,19 +128,32 @@ impl Queue {
         self.window().refill(read, reached);
     }
 
+    fn fail(&self, error: &sled::Error) {
+        if !self.failed.swap(true, Ordering::Relaxed) {
+            error!(%error, "cannot read from the store; nothing more is accepted or sent until a restart");
+        }
+    }
+
     /// Returns after something changed since the last call: exports came in, or an earlier one of their line was settled.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
 
-    /// True when there are waiting exports that are not in memory, and room for them.
-    pub fn has_more_on_disk(&self) -> bool {
-        self.window().missing().is_some_and(|(_, _, room)| room >= ROOM_MIN)
+    /// True when claiming at `now` may find something: an export is due, or some are to be read from disk.
+    pub fn has_due(&self, now: Timestamp) -> bool {
+        let window = self.window();
+        let on_disk = window.missing().is_some_and(|(_, _, room)| room >= ROOM_MIN);
+        on_disk || window.next_due(now).is_some_and(|due| due <= now)
     }
 
     /// When the next export may go, as seen at `now`; `None` when none waits for that alone.
     pub fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
         self.window().next_due(now)
+    }
+
+    /// How many are claimed: under way, or their settlement not yet on disk.
+    pub fn claimed(&self) -> usize {
+        self.window().claimed()
     }
 
     /// When the update of the oldest waiting export came in.
@@ -163,6 +201,18 @@ impl Claim {
     /// The export's number: its age among all.
     pub fn number(&self) -> u64 {
         self.number
+    }
+
+    fn read(&mut self) -> Result<(), sled::Error> {
+        let payload = match record::read(&self.queue.db, &layout::body(self.number)) {
+            Ok(payload) => payload,
+            Err(Unreadable::Damaged) => None,
+            Err(Unreadable::Failed(error)) => return Err(error),
+        };
+        self.body_length = payload.as_ref().map(Vec::len);
+        let frozen = payload.and_then(|payload| postcard::from_bytes::<Frozen>(&payload).ok());
+        self.body = frozen.map(|frozen| Bytes::from(frozen.body));
+        Ok(())
     }
 
     pub(super) fn release(mut self) -> (Arc<Queue>, u64, Option<usize>) {

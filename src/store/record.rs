@@ -7,6 +7,8 @@
 
 use sled::Batch;
 
+use Unreadable::Damaged;
+
 /// The version this code writes and reads.
 const VERSION: u8 = 1;
 const HEADER: usize = 9;
@@ -15,10 +17,26 @@ const CHUNK: usize = 4096;
 /// Chunks are counted by one byte.
 const PAYLOAD_MAX: usize = 256 * CHUNK - HEADER;
 
-/// The bytes under a key are not the record that was written there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the record fails its checksum")]
-pub(super) struct Damaged;
+/// Why a record cannot be read.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub(super) enum Unreadable {
+    /// The bytes under its key are not what was written there.
+    #[error("the record fails its checksum")]
+    Damaged,
+    /// sled or the disk failed; the record may be good.
+    #[error("cannot read from the store: {0}")]
+    Failed(#[from] sled::Error),
+}
+
+/// Stages moving all chunks under a key, whatever they hold, to the same chunks of another.
+pub(super) fn move_away(db: &sled::Tree, batch: &mut Batch, key: &[u8], to: &[u8]) -> sled::Result<()> {
+    for index in 0..=usize::from(u8::MAX) {
+        let Some(bytes) = db.get(chunk_key(key, index))? else { break };
+        batch.insert(chunk_key(to, index), bytes);
+        batch.remove(chunk_key(key, index));
+    }
+    Ok(())
+}
 
 /// Stages writing a record. `before` is the payload length of the record that it replaces.
 pub(super) fn put(batch: &mut Batch, key: &[u8], payload: &[u8], before: Option<usize>) -> Staged {
@@ -56,16 +74,16 @@ pub(super) struct Staged {
 /// Reads the payload of a record.
 ///
 /// # Errors
-/// [`Damaged`], also when sled cannot read.
-pub(super) fn read(db: &sled::Tree, key: &[u8]) -> Result<Option<Vec<u8>>, Damaged> {
-    match db.get(chunk_key(key, 0)).map_err(|_| Damaged)? {
+/// [`Unreadable`].
+pub(super) fn read(db: &sled::Tree, key: &[u8]) -> Result<Option<Vec<u8>>, Unreadable> {
+    match db.get(chunk_key(key, 0))? {
         None => Ok(None),
         Some(first) => assemble(db, key, &first).map(Some),
     }
 }
 
 /// Reads the payload of a record whose first chunk is at hand.
-pub(super) fn assemble(db: &sled::Tree, key: &[u8], first: &[u8]) -> Result<Vec<u8>, Damaged> {
+pub(super) fn assemble(db: &sled::Tree, key: &[u8], first: &[u8]) -> Result<Vec<u8>, Unreadable> {
     let (header, start) = first.split_at_checked(HEADER).ok_or(Damaged)?;
     let [VERSION, c0, c1, c2, c3, l0, l1, l2, l3] = *header else { return Err(Damaged) };
     let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
@@ -75,7 +93,7 @@ pub(super) fn assemble(db: &sled::Tree, key: &[u8], first: &[u8]) -> Result<Vec<
     let mut payload = Vec::with_capacity(length);
     payload.extend(start);
     for index in 1..chunks(length) {
-        payload.extend(db.get(chunk_key(key, index)).map_err(|_| Damaged)?.ok_or(Damaged)?.iter());
+        payload.extend(db.get(chunk_key(key, index))?.ok_or(Damaged)?.iter());
     }
     let whole = payload.len() == length && checksum(key, &payload) == u32::from_le_bytes([c0, c1, c2, c3]);
     if whole { Ok(payload) } else { Err(Damaged) }

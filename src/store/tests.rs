@@ -140,7 +140,8 @@ impl Tried {
         }
         let mut before: Vec<Vec<u8>> = found.iter().map(|person| person.snapshot.clone()).collect();
         before.sort();
-        let change = Applied {
+        let change = Change {
+            committed: Committed::Applied,
             key,
             snapshot: snapshot.clone(),
             absorbed: absorbed.clone(),
@@ -149,10 +150,10 @@ impl Tried {
             accepted_at: at(self.now),
             exports,
         };
-        let decide = move |mut given: Vec<Vec<u8>>| {
-            given.sort();
-            assert_eq!(given, before, "the snapshots that the identities lead to");
-            Ok(Change::Applied(Box::new(change)))
+        let decide = move |Found { mut snapshots, lost }: Found| {
+            snapshots.sort();
+            assert_eq!((snapshots, lost), (before, vec![]), "the snapshots that the identities lead to");
+            Ok(change)
         };
         let identities = people.iter().map(|person| identity(*person)).collect();
         assert_eq!(self.owner.store().update(identities, decide).await.unwrap(), Committed::Applied);
@@ -175,9 +176,12 @@ impl Tried {
 
     fn claim(&mut self, from: usize, most: usize) {
         let now = at(self.now);
-        let mut due = self.heads(from);
-        due.retain(|number| self.queues[from][number].export.due <= now);
-        due.sort_by_key(|number| (self.queues[from][number].export.due, *number));
+        let (mut due, retries): (Vec<u64>, Vec<u64>) =
+            self.heads(from).into_iter().partition(|number| self.queues[from][number].export.attempts.is_empty());
+        let due_at = |number: &u64| self.queues[from][number].export.due;
+        let mut retries: Vec<u64> = retries.into_iter().filter(|number| due_at(number) <= now).collect();
+        retries.sort_by_key(|number| (due_at(number), *number));
+        due.splice(0..0, retries);
         due.truncate(most);
         let claims = self.owner.store().queue(&destination(from)).unwrap().claim_due(now, most);
         self.took(from, claims, due);
@@ -268,6 +272,17 @@ impl Tried {
     }
 }
 
+/// What an identity leads to: an update that looks, and is refused.
+async fn look(store: &Store, identity: Identity) -> Found {
+    let (tell, told) = std::sync::mpsc::channel();
+    let decide = move |found| {
+        tell.send(found).unwrap();
+        Err(Refusal::Unreadable)
+    };
+    assert!(matches!(store.update(vec![identity], decide).await, Err(StoreError::Refused(_))));
+    told.recv().unwrap()
+}
+
 fn copy_all(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
         let target = to.join(entry.file_name());
@@ -321,11 +336,11 @@ async fn updates_of_one_profile_in_one_group_see_each_other() {
     let key = UpdateId::new(at(0)).into();
     let update = |number: usize, identities: Vec<Identity>| {
         let store = owner.store();
-        let decide = move |before: Vec<Vec<u8>>| {
-            let snapshot = [before.concat(), vec![number as u8]].concat();
+        let decide = move |Found { snapshots, .. }: Found| {
+            let snapshot = [snapshots.concat(), vec![number as u8]].concat();
             let (absorbed, moved, lines, exports) = Default::default();
-            let applied = Applied { key, snapshot, absorbed, moved, lines, accepted_at: at(0), exports };
-            Ok(Change::Applied(Box::new(applied)))
+            let committed = Committed::Unchanged;
+            Ok(Change { committed, key, snapshot, absorbed, moved, lines, accepted_at: at(0), exports })
         };
         async move { store.update(identities, decide).await.unwrap() }
     };
@@ -335,11 +350,8 @@ async fn updates_of_one_profile_in_one_group_see_each_other() {
     (1..=100).for_each(|number| drop(all.spawn(update(number, vec![identity(number % 2)]))));
     all.join_all().await;
 
-    let check = |before: Vec<Vec<u8>>| {
-        assert_eq!(before[0].len(), 101, "each update added a byte to what the one before it left");
-        Ok(Change::Unchanged)
-    };
-    assert_eq!(owner.store().update(vec![identity(0)], check).await.unwrap(), Committed::Unchanged);
+    let seen = look(&owner.store(), identity(0)).await;
+    assert_eq!(seen.snapshots[0].len(), 101, "each update added a byte to what the one before it left");
     owner.close();
 }
 
@@ -388,11 +400,8 @@ async fn damaged_records_are_put_aside_and_the_rest_goes_on() {
         claims.iter().map(|claim| (claim.number(), claim.body.is_some())).collect::<Vec<_>>(),
         [(2, false), (3, true)]
     );
-    let none = store.update(vec![identity(0)], |before| {
-        assert!(before.is_empty(), "the profile is gone");
-        Ok(Change::Unchanged)
-    });
-    assert_eq!(none.await.unwrap(), Committed::Unchanged);
+    let seen = look(&store, identity(0)).await;
+    assert_eq!((seen.snapshots.len(), seen.lost), (0, vec![people[&0].key]));
     let counters = store.counters().await.unwrap();
     assert_eq!(counters.quarantined, 2);
     let counted = counters.destinations[&destination(0)];

@@ -15,15 +15,18 @@ use crate::{clock::Timestamp, export::Export, profile::ProfileKey};
 /// a retry at once before younger ones have to wait too.
 pub(super) const WINDOW_MAX: usize = 8192;
 
-/// No retry waits longer than an hour. What is due later than this was written before the clock was set back, and is due.
-const DUE_AHEAD_MAX: Duration = Duration::from_secs(2 * 3600);
+/// No retry waits longer than an hour and a tenth. What is due later was written before the clock was set back, and is due.
+const DUE_AHEAD_MAX: Duration = Duration::from_secs(66 * 60);
 
 #[derive(Default)]
 pub(super) struct Window {
     entries: BTreeMap<u64, Entry>,
     lines: HashMap<ProfileKey, VecDeque<u64>>,
-    /// Heads of all their lines that nobody holds, by due time.
-    ready: BTreeSet<(Timestamp, u64)>,
+    /// Heads of all their lines that nobody holds and that had no attempt yet: they may go at once, by age.
+    fresh: BTreeSet<u64>,
+    /// Heads of all their lines that nobody holds and that wait for a retry, by due time.
+    retries: BTreeSet<(Timestamp, u64)>,
+    claimed: usize,
     /// All that wait up to this number are here.
     read_to: u64,
     /// Nothing above this number is on disk for certain.
@@ -80,15 +83,23 @@ impl Window {
         if let Some(Entry { export, claimed: false }) = self.entries.get(&number)
             && self.is_head(export, number)
         {
-            self.ready.insert((export.due, number));
+            match export.attempts.is_empty() {
+                true => self.fresh.insert(number),
+                false => self.retries.insert((export.due, number)),
+            };
         }
     }
 
-    /// Hands out the one that has been due longest.
+    /// Hands out a retry that is due, the longest due first; else the oldest that had no attempt. Retries go first because
+    /// they are few, and a long backlog must not starve them.
     pub(super) fn claim_due(&mut self, now: Timestamp) -> Option<(u64, Export)> {
-        let stranded = || self.ready.range((now + DUE_AHEAD_MAX, 0)..).next();
-        let (_, number) = *self.ready.first().filter(|(due, _)| *due <= now).or_else(stranded)?;
+        let number = self.due_retry(now).or_else(|| self.fresh.first().copied())?;
         self.claim(number)
+    }
+
+    fn due_retry(&self, now: Timestamp) -> Option<u64> {
+        let stranded = || self.retries.last().filter(|(due, _)| *due > now + DUE_AHEAD_MAX);
+        Some(self.retries.first().filter(|(due, _)| *due <= now).or_else(stranded)?.1)
     }
 
     /// Hands out the oldest that may go, due or not, with a number above `after`; from the front when there is none.
@@ -102,14 +113,16 @@ impl Window {
     fn claim(&mut self, number: u64) -> Option<(u64, Export)> {
         let entry = self.entries.get_mut(&number)?;
         entry.claimed = true;
-        self.ready.remove(&(entry.export.due, number));
+        self.claimed += 1;
+        self.fresh.remove(&number);
+        self.retries.remove(&(entry.export.due, number));
         Some((number, entry.export.clone()))
     }
 
     /// Takes back an export that was not sent, or that waits again as `changed`.
     pub(super) fn give_back(&mut self, number: u64, changed: Option<Export>) {
         let Some(entry) = self.entries.get_mut(&number) else { return };
-        entry.claimed = false;
+        self.claimed -= usize::from(std::mem::take(&mut entry.claimed));
         if let Some(export) = changed {
             entry.export = export;
         }
@@ -118,8 +131,8 @@ impl Window {
 
     /// Lets go of an export that is delivered or dead; the next of its lines may go.
     pub(super) fn finish(&mut self, number: u64) {
-        let Some(Entry { export, .. }) = self.entries.remove(&number) else { return };
-        self.ready.remove(&(export.due, number));
+        let Some(Entry { export, claimed }) = self.entries.remove(&number) else { return };
+        self.claimed -= usize::from(claimed);
         for line in &export.lines {
             let Some(waiting) = self.lines.get_mut(line) else { continue };
             waiting.retain(|other| *other != number);
@@ -132,8 +145,15 @@ impl Window {
 
     /// When the next may go, as seen at `now`.
     pub(super) fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
-        let stranded = self.ready.last().is_some_and(|(due, _)| *due >= now + DUE_AHEAD_MAX);
-        if stranded { Some(now) } else { self.ready.first().map(|(due, _)| *due) }
+        match self.due_retry(now).is_some() || !self.fresh.is_empty() {
+            true => Some(now),
+            false => self.retries.first().map(|(due, _)| *due),
+        }
+    }
+
+    /// How many are handed out.
+    pub(super) fn claimed(&self) -> usize {
+        self.claimed
     }
 
     /// When the update of the oldest waiting export came in.
@@ -154,7 +174,10 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{export::ExportId, profile::update::UpdateId};
+    use crate::{
+        export::{Attempt, ExportId, Outcome, Trouble},
+        profile::update::UpdateId,
+    };
 
     fn at(millis: i64) -> Timestamp {
         Timestamp::from_millis(millis)
@@ -167,6 +190,11 @@ mod tests {
     fn export(lines: &[ProfileKey], due: i64) -> Export {
         let id = ExportId::of(UpdateId::new(at(due)), at(due), &"crm".parse().unwrap());
         Export::new(id, lines.to_vec(), at(due))
+    }
+
+    fn retry(lines: &[ProfileKey], due: i64) -> Export {
+        let attempt = Attempt { at: at(0), outcome: Outcome::Retryable(Trouble::Timeout) };
+        Export { attempts: vec![attempt], ..export(lines, due) }
     }
 
     fn window(exports: Vec<Export>) -> Window {
@@ -186,7 +214,7 @@ mod tests {
         let mut window = window(vec![export(&[a], 0), export(&[a], 0), export(&[b], 0)]);
 
         assert_eq!(numbers(&mut window, 0), [1, 3]);
-        window.give_back(1, Some(export(&[a], 15)));
+        window.give_back(1, Some(retry(&[a], 15)));
         assert_eq!(numbers(&mut window, 14), [] as [u64; 0], "the second waits behind the first one's retry");
         assert_eq!(numbers(&mut window, 15), [1]);
         window.finish(1);
@@ -195,12 +223,16 @@ mod tests {
 
     #[test]
     fn clock_set_back_strands_nothing() {
-        let [a, b] = profiles();
-        let day = 24 * 3600 * 1000;
-        let mut window = window(vec![export(&[a], day), export(&[b], 1000)]);
+        let [a, b, c] = profiles();
+        let hour = 3600 * 1000;
+        let mut window = window(vec![retry(&[a], 24 * hour), retry(&[b], 1000), export(&[c], hour)]);
 
         assert_eq!(window.next_due(at(0)), Some(at(0)));
-        assert_eq!(numbers(&mut window, 0), [1], "a day ahead is no wait of ours, a second is");
+        assert_eq!(
+            numbers(&mut window, 0),
+            [1, 3],
+            "a day ahead is no wait of ours, a second is; a first try never waits"
+        );
         assert_eq!(window.next_due(at(0)), Some(at(1000)));
     }
 

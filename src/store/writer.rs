@@ -15,11 +15,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tracing::{error, warn};
 
 use super::{
-    Applied, Change, Committed, Counters, StoreError,
+    Change, Committed, Counters, Found, StoreError,
     layout::{self, Table},
     meta::Meta,
     queue::{Frozen, Queue},
-    record::{self, Staged},
+    record::{self, Staged, Unreadable},
 };
 use crate::{
     destination::{DestinationId, Standing},
@@ -35,8 +35,8 @@ const SLICE_UPDATES_MAX: usize = 16;
 /// Operations in one atomic batch. While one is applied sled frees little: batches of 1500 take gigabytes.
 const SLICE_OPERATIONS_MAX: usize = 100;
 
-/// Decides what an update does, given the snapshots of the profiles that its identities lead to.
-pub(super) type Decide = Box<dyn FnOnce(Vec<Vec<u8>>) -> Result<Change, Refusal> + Send>;
+/// Decides what an update does, given what its identities lead to.
+pub(super) type Decide = Box<dyn FnOnce(Found) -> Result<Change, Refusal> + Send>;
 /// The identities that an update names, as keys, and the profile that each led to.
 type Links = Vec<(Vec<u8>, Option<ProfileKey>)>;
 
@@ -65,6 +65,8 @@ pub(super) struct Writer {
     failed: Arc<AtomicBool>,
     slice: Slice,
     group: Group,
+    /// Something was applied since the last sync.
+    unsynced: bool,
 }
 
 /// What goes into the next atomic batch.
@@ -105,7 +107,7 @@ impl Writer {
     ) -> Self {
         let meta_length = Meta::read(&db).ok().flatten().map(|stored| stored.encode().len());
         let (slice, group) = Default::default();
-        Self { db, file, meta, meta_length, queues, failed, slice, group }
+        Self { db, file, meta, meta_length, queues, failed, slice, group, unsynced: false }
     }
 
     /// Makes durable what opening has changed.
@@ -114,7 +116,7 @@ impl Writer {
         self.sync()
     }
 
-    /// Takes commands until it is told to close, or all senders are gone.
+    /// Takes commands until it is told to close.
     pub(super) fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
         let mut open = true;
         while open && let Some(first) = inbox.blocking_recv() {
@@ -152,7 +154,9 @@ impl Writer {
         if self.slice.operations > 0 || self.slice.updates > 0 {
             self.apply()?;
         }
-        self.sync()?;
+        if self.unsynced {
+            self.sync()?;
+        }
         self.answer();
         Ok(())
     }
@@ -171,31 +175,29 @@ impl Writer {
         if found.iter().any(|key| self.slice.touched.contains(&layout::profile(key))) {
             self.apply()?;
         }
-        let mut before: BTreeMap<ProfileKey, Vec<u8>> = BTreeMap::new();
+        let (mut snapshots, mut lost, mut lengths) = (Vec::new(), Vec::new(), BTreeMap::new());
         for key in found {
-            if let Some(snapshot) = self.read(&layout::profile(&key))? {
-                before.insert(key, snapshot);
+            match self.read(&layout::profile(&key))? {
+                Some(snapshot) => {
+                    lengths.insert(key, snapshot.len());
+                    snapshots.push(snapshot);
+                }
+                None => lost.push(key),
             }
         }
-        let lengths: BTreeMap<ProfileKey, usize> = before.iter().map(|(key, held)| (*key, held.len())).collect();
-        match decide(before.into_values().collect()) {
+        match decide(Found { snapshots, lost }) {
             // Nothing is to be synced for it; an error means that the sender has gone.
             Err(refusal) => drop(answer.sender.send(Err(refusal.into()))),
-            Ok(Change::Unchanged) => {
-                self.meta.unchanged += 1;
-                self.slice.updates += 1;
-                self.group.answers.push((answer, Committed::Unchanged));
-            }
-            Ok(Change::Applied(applied)) => {
-                self.stage(*applied, links, &lengths);
-                self.group.answers.push((answer, Committed::Applied));
+            Ok(change) => {
+                self.group.answers.push((answer, change.committed));
+                self.stage(change, links, &lengths);
             }
         }
         Ok(())
     }
 
-    fn stage(&mut self, applied: Applied, links: Links, lengths: &BTreeMap<ProfileKey, usize>) {
-        let Applied { key, snapshot, absorbed, moved, lines, accepted_at, exports } = applied;
+    fn stage(&mut self, change: Change, links: Links, lengths: &BTreeMap<ProfileKey, usize>) {
+        let Change { committed, key, snapshot, absorbed, moved, lines, accepted_at, exports } = change;
         let profile = layout::profile(&key);
         self.put(&profile, &snapshot, lengths.get(&key).copied());
         self.slice.touched.insert(profile);
@@ -222,7 +224,10 @@ impl Writer {
             self.meta.entry(&export.destination).made += 1;
             self.group.made.entry(export.destination).or_default().push((number, entry));
         }
-        self.meta.applied += 1;
+        match committed {
+            Committed::Applied => self.meta.applied += 1,
+            Committed::Unchanged => self.meta.unchanged += 1,
+        }
         self.slice.updates += 1;
     }
 
@@ -283,14 +288,23 @@ impl Writer {
     fn read(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
         match record::read(&self.db, key) {
             Ok(payload) => Ok(payload),
-            Err(record::Damaged) => self.put_aside(key).map(|()| None),
+            Err(Unreadable::Damaged) => self.put_aside(key).map(|()| None),
+            Err(Unreadable::Failed(error)) => Err(error.into()),
         }
     }
 
     fn put_aside_entry(&mut self, destination: u32, number: u64) -> Result<(), Failure> {
         self.apply()?;
         self.count(destination, |counted| counted.damaged += 1);
-        self.put_aside(&layout::entry(Table::Schedule, destination, number))
+        self.put_aside(&layout::entry(Table::Schedule, destination, number))?;
+        // Nothing leads to its body any more.
+        record::move_away(
+            &self.db,
+            &mut self.slice.batch,
+            &layout::body(number),
+            &layout::quarantined(&layout::body(number)),
+        )?;
+        self.apply()
     }
 
     /// Moves what stands under a key to quarantine, and counts it, in a batch of its own.
@@ -298,13 +312,7 @@ impl Writer {
         if self.slice.operations > 0 {
             self.apply()?;
         }
-        for item in self.db.scan_prefix(key) {
-            let (chunk, bytes) = item?;
-            if chunk.len() == key.len() + 1 {
-                self.slice.batch.insert(layout::quarantined(&chunk), bytes);
-                self.slice.batch.remove(chunk);
-            }
-        }
+        record::move_away(&self.db, &mut self.slice.batch, key, &layout::quarantined(key))?;
         self.meta.quarantined += 1;
         warn!(table = %char::from(key[0]), "a record failed its checksum and was put aside");
         self.apply()
@@ -318,6 +326,7 @@ impl Writer {
         drop(staged);
         self.meta_length = Some(encoded.len());
         let Slice { batch, .. } = std::mem::take(&mut self.slice);
+        self.unsynced = true;
         self.db.apply_batch(batch)?;
         Ok(())
     }
@@ -326,6 +335,7 @@ impl Writer {
         let start = Instant::now();
         self.db.flush()?;
         self.file.sync_data()?;
+        self.unsynced = false;
         metrics::sync_time(start.elapsed());
         Ok(())
     }
