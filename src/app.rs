@@ -12,16 +12,12 @@ use crate::{
     admin,
     clock::Clock,
     config::Config,
-    delivery::Worker,
+    delivery::{CONNECT_TIMEOUT, Worker},
     inlet,
     listen::Listener,
     pipeline::{Pipeline, Plan},
     store::StoreOwner,
 };
-
-/// How long deliveries under way may take to end: connecting and one answer at the longest timeout that is allowed fit
-/// the default, and what does not is given back.
-const DELIVERY_GRACE: Duration = Duration::from_secs(10);
 
 /// A running appliance.
 pub struct App {
@@ -29,6 +25,8 @@ pub struct App {
     pub inlet_address: SocketAddr,
     /// Where the admin interface listens.
     pub admin_address: SocketAddr,
+    /// How long deliveries under way may take to end: connecting, and the longest answer that any destination is allowed.
+    delivery_grace: Duration,
     stop_inlets: CancellationToken,
     stop_deliveries: CancellationToken,
     stop_admin: CancellationToken,
@@ -70,10 +68,12 @@ impl App {
         }
         let plan = Plan::new(audiences, destinations.iter().map(|destination| destination.mapping.clone()).collect());
 
+        let longest = destinations.iter().map(|destination| destination.timeout).max().unwrap_or_default();
         let (stop_inlets, stop_deliveries, stop_admin) = Default::default();
         let mut app = Self {
             inlet_address,
             admin_address,
+            delivery_grace: CONNECT_TIMEOUT + longest,
             stop_inlets,
             stop_deliveries,
             stop_admin,
@@ -109,7 +109,7 @@ impl App {
         self.stop_inlets.cancel();
         join(&mut self.inlets).await;
         self.stop_deliveries.cancel();
-        if tokio::time::timeout(DELIVERY_GRACE, join(&mut self.deliveries)).await.is_err() {
+        if tokio::time::timeout(self.delivery_grace, join(&mut self.deliveries)).await.is_err() {
             warn!("gave back deliveries that did not end in time");
             self.deliveries.shutdown().await;
         }

@@ -174,11 +174,15 @@ impl Gate {
                 return Charge::Attempt;
             }
             Outcome::Throttled(_, wait) => {
-                self.state = State::Throttled { until: now + *wait };
+                self.state = State::Throttled { until: self.asked_to_wait_until(now).max(now + *wait) };
                 return Charge::Trial;
             }
             Outcome::Fault(fault) => {
+                let until = self.asked_to_wait_until(now);
                 self.hold(fault.clone(), now);
+                if let State::Held { probe_at, .. } = &mut self.state {
+                    *probe_at = (*probe_at).max(until);
+                }
                 return Charge::Trial;
             }
             Outcome::Retryable(_) => failures += 1,
@@ -195,6 +199,14 @@ impl Gate {
             self.hold(Fault::Refusing, now);
         }
         Charge::Attempt
+    }
+
+    /// The end of a throttle that is in force, which no straggler cuts short.
+    fn asked_to_wait_until(&self, now: Timestamp) -> Timestamp {
+        match self.state {
+            State::Throttled { until } => until,
+            State::Open { .. } | State::Held { .. } => now,
+        }
     }
 
     fn judge_held(&mut self, number: u64, outcome: &Outcome, now: Timestamp) -> Charge {
@@ -360,6 +372,20 @@ mod tests {
         assert_eq!(gate.allowance(at(6)), Allowance::Nothing { until: at(7) });
         assert_eq!(gate.allowance(at(7)), Allowance::Due);
         assert!(gate.held().is_none());
+    }
+
+    #[test]
+    fn stragglers_do_not_cut_a_throttle_short() {
+        let (mut gate, export) = (gate(), export());
+        gate.judge(&export, 1, Outcome::Throttled(503, Duration::from_secs(60)), at(0));
+
+        gate.judge(&export, 2, Outcome::Throttled(503, Duration::from_secs(1)), at(1));
+        gate.judge(&export, 3, failed(), at(1));
+        assert_eq!(gate.allowance(at(2)), Allowance::Nothing { until: at(60) });
+
+        gate.judge(&export, 4, Outcome::Fault(Fault::Unreachable), at(2));
+        assert_eq!(gate.allowance(at(4)), Allowance::Nothing { until: at(60) });
+        assert_eq!(gate.allowance(at(60)), Allowance::Probe { after: 0 });
     }
 
     #[test]

@@ -3,14 +3,15 @@
 //! ```text
 //! queue ──claim──▶ post ──outcome──▶ gate: who pays? ──▶ export: where next? ──▶ store: settle, one commit
 //! ```
-//! A worker keeps at most `max_in_flight` POSTs under way. What is settled frees the next export of the profile only once
-//! the settlement is on disk, so a crash repeats no more than what was in flight, and never out of order.
+//! A worker keeps at most `max_in_flight` POSTs under way, and at most four times as many exports in hand until their
+//! settlements are on disk. Only then the next export of a profile may go, so a crash repeats no more than what was in hand,
+//! and never out of order.
 
 use std::{sync::Arc, time::Duration};
 
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 use secrecy::ExposeSecret;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -20,7 +21,7 @@ use crate::{
     export::{Charge, Fault, Next, Outcome},
     metrics,
     store::{Claim, Queue, Store},
-    tls::{HttpsUrl, Limits, MutualClient, MutualClientError, Validity},
+    tls::{Credentials, HttpsUrl, Limits, MutualClient, MutualClientError, Validity},
 };
 
 mod gate;
@@ -29,9 +30,12 @@ mod verdict;
 use gate::{Allowance, Gate};
 
 /// How long connecting may take: name, TCP and TLS.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a request that was certainly not processed is sent again at once.
 const UNPROCESSED_MAX: u32 = 3;
+/// Exports that were sent and whose settlement is not on disk yet, for each that may be in flight: a disk that is slow to
+/// sync slows sending down before much could be sent twice.
+const UNSETTLED_MAX: usize = 4;
 /// A worker looks again this often even when nothing wakes it: a lost wake-up must not stall a destination.
 const BACKSTOP: Duration = Duration::from_secs(1);
 
@@ -49,6 +53,8 @@ pub struct Worker {
 #[derive(Clone)]
 struct Sender {
     client: MutualClient,
+    credentials: Credentials,
+    clock: Clock,
     endpoint: Arc<HttpsUrl>,
     headers: HeaderMap,
 }
@@ -72,6 +78,8 @@ impl Worker {
         let limits = Limits { connect: CONNECT_TIMEOUT, answer: destination.timeout };
         let sender = Sender {
             client: MutualClient::new(&destination.tls, limits)?,
+            credentials: destination.tls.credentials().clone(),
+            clock: clock.clone(),
             endpoint: Arc::new(destination.endpoint.clone()),
             headers: headers(&destination.authentication),
         };
@@ -92,78 +100,57 @@ impl Worker {
             let wake = self.send(&mut posts).await;
             let room = posts.len() < self.destination.max_in_flight;
             tokio::select! {
-                Some(ended) = posts.join_next() => self.settle(ended.ok()),
+                Some(ended) = posts.join_next() => self.settle(ended),
                 () = self.queue.changed(), if room => {}
                 () = self.clock.sleep_until(wake) => {}
                 () = stop.cancelled() => {}
             }
             while let Some(ended) = posts.try_join_next() {
-                self.settle(ended.ok());
+                self.settle(ended);
             }
         }
         while let Some(ended) = posts.join_next().await {
-            self.settle(ended.ok());
+            self.settle(ended);
         }
     }
 
-    /// Starts what the gate allows; returns when to look again.
+    /// Starts what the gate allows; returns when to look again, whatever else happens.
     async fn send(&mut self, posts: &mut JoinSet<Ended>) -> Timestamp {
         let now = self.clock.now();
-        let allowance = self.gate.allowance(now);
-        let backstop = now + BACKSTOP;
-        let room = self.destination.max_in_flight.saturating_sub(posts.len());
-        let claims = match allowance {
-            Allowance::Nothing { until } => return until.min(backstop),
-            Allowance::Probe { .. } if !posts.is_empty() => return backstop,
-            Allowance::Due if room == 0 => return backstop,
-            Allowance::Due | Allowance::Probe { .. } => self.claim(allowance, now, room).await,
+        let look_again = now + BACKSTOP;
+        if !self.store.is_healthy() {
+            // What came of a POST could not be kept.
+            return look_again;
+        }
+        let (queue, max) = (self.queue.clone(), self.destination.max_in_flight);
+        let unsettled_room = (max * UNSETTLED_MAX).saturating_sub(queue.claimed());
+        let room = max.saturating_sub(posts.len()).min(unsettled_room);
+        let claims = match self.gate.allowance(now) {
+            Allowance::Nothing { until } => return until.min(look_again),
+            Allowance::Probe { .. } if !posts.is_empty() => return look_again,
+            Allowance::Probe { after } => claim(move || queue.claim_head(after).into_iter().collect()).await,
+            Allowance::Due if room == 0 || !queue.has_due(now) => Vec::new(),
+            Allowance::Due => claim(move || queue.claim_due(now, room)).await,
         };
         for claim in claims {
             self.gate.probing(claim.number());
             posts.spawn(self.sender.clone().send(claim));
         }
-        match allowance {
-            Allowance::Due if posts.len() < self.destination.max_in_flight => {
-                self.queue.next_due(now).map_or(backstop, |due| due.min(backstop))
-            }
-            _ => backstop,
-        }
+        // What is due by now and was not claimed lacked room: a settlement will wake us.
+        self.queue.next_due(now).filter(|due| *due > now).map_or(look_again, |due| due.min(look_again))
     }
 
-    async fn claim(&mut self, allowance: Allowance, now: Timestamp, room: usize) -> Vec<Claim> {
-        let queue = self.queue.clone();
-        let claims = match allowance {
-            Allowance::Due if queue.next_due(now).is_none_or(|due| due > now) && !queue.has_more_on_disk() => {
-                return vec![];
+    fn settle(&mut self, ended: Result<Ended, JoinError>) {
+        let now = self.clock.now();
+        let Ended { claim, outcome, detail } = match ended {
+            Ok(ended) => ended,
+            // Its claim was given back; the hold keeps it from doing so again and again at full speed.
+            Err(error) => {
+                error!(destination = %self.destination.id(), %error, "a POST broke off; this is a fault of ours");
+                return self.gate.hold(Fault::Failing, now);
             }
-            Allowance::Due => tokio::task::spawn_blocking(move || queue.claim_due(now, room)).await,
-            Allowance::Probe { after } => {
-                tokio::task::spawn_blocking(move || queue.claim_head(after).into_iter().collect()).await
-            }
-            Allowance::Nothing { .. } => return vec![],
         };
-        let mut claims: Vec<Claim> = claims.unwrap_or_default();
-        if !claims.is_empty() && self.destination.tls.credentials().validity_at(now) != Validity::Valid {
-            // Nothing is sent with a certificate that every receiver has to refuse; dropped claims wait on.
-            self.hold(Fault::CertificateNotValid, now);
-            claims.clear();
-        }
-        claims
-    }
-
-    fn hold(&mut self, fault: Fault, now: Timestamp) {
-        let held_for = self.gate.held().map(|hold| hold.fault.clone());
-        if held_for.as_ref() != Some(&fault) {
-            warn!(destination = %self.destination.id(), reason = %fault, "destination held");
-        }
-        self.gate.hold(fault, now);
-        self.show_state();
-    }
-
-    fn settle(&mut self, ended: Option<Ended>) {
-        // None: the task was aborted or panicked, and dropped its claim.
-        let Some(Ended { claim, outcome, detail }) = ended else { return };
-        let (now, detail) = (self.clock.now(), detail.as_deref());
+        let detail = detail.as_deref();
         let (id, destination) = (claim.export.id, self.destination.id().clone());
         if claim.body.is_none() {
             error!(%destination, export = %id, "export became a dead letter: its body is damaged");
@@ -216,8 +203,20 @@ impl Worker {
     }
 }
 
+/// Claims on a thread that may wait for the disk.
+async fn claim(claims: impl FnOnce() -> Vec<Claim> + Send + 'static) -> Vec<Claim> {
+    tokio::task::spawn_blocking(claims).await.unwrap_or_else(|error| {
+        error!(%error, "cannot claim exports: reading the store broke off");
+        Vec::new()
+    })
+}
+
 impl Sender {
     async fn send(self, claim: Claim) -> Ended {
+        if self.credentials.validity_at(self.clock.now()) != Validity::Valid {
+            // Every receiver would have to refuse it, so the POST is not made.
+            return Ended { claim, outcome: Outcome::Fault(Fault::CertificateNotValid), detail: None };
+        }
         let Some(body) = claim.body.clone() else {
             return Ended { claim, outcome: Outcome::Fault(Fault::Closed), detail: None };
         };
