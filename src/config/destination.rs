@@ -1,6 +1,6 @@
 //! `[[destination]]` as written, read to a [`Destination`] with its secret and its certificates loaded.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use super::{
     duration::duration,
@@ -118,16 +118,5 @@ fn client_tls(item: &Item<'_>, places: &Places<'_>) -> Option<ClientTls> {
     });
     section.close();
     let files = ClientTlsFiles { certificate: certificate?, key: key?, roots: roots? };
-    ClientTls::load(&files).map_or_else(|error| item.refuse(chain(&error)), Some)
-}
-
-/// An error with all its sources: the file is often named by one and the reason by another.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text
+    ClientTls::load(&files).map_or_else(|error| item.refuse(crate::chain(&error)), Some)
 }

@@ -158,7 +158,7 @@ fn store_of_a_later_version_is_refused() {
     fs::create_dir(&postern.state_dir).unwrap();
     fs::write(postern.state_dir.join("FORMAT"), "999\n").unwrap();
 
-    for arguments in [&["run"] as &[&str], &["dead-letter", "list"]] {
+    for arguments in [&["run"] as &[&str], &["check"], &["dead-letter", "list"]] {
         let (code, stdout, stderr) = verb(arguments, &postern.config_file());
         assert_eq!((code, stdout.as_str()), (78, ""), "{arguments:?}: {stderr}");
         assert!(stderr.contains("format 999, this version reads 1"), "{stderr}");
