@@ -1,23 +1,16 @@
 //! What was answered 2xx survives a stop and a kill, and goes out once, or again with the same key.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::Mutex,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
 
 use crate::support::{
     appliance::{Appliance, clock},
+    load::{Load, step},
     pki::Pki,
-    receiver::{Receiver, Request},
+    receiver::Receiver,
     reply::{Gate, Reply},
-    sender::{Sender, update, who},
+    sender::update,
 };
 
 #[derive(Clone, Copy, Debug)]
@@ -164,112 +157,25 @@ async fn dead_letters_and_counters_survive_stop_and_kill() {
 }
 
 const KILLS: usize = 40;
-const POSTERS: usize = 4;
-const PEOPLE_EACH: usize = 8;
 const SEED: u64 = 0x5EED_9057;
-
-/// A person and a version.
-type Update = (String, u64);
 
 #[tokio::test]
 async fn nothing_acknowledged_is_lost_and_order_holds_through_many_kills() {
     let pki = Pki::new();
     let receiver = Receiver::start(&pki).await;
-    // Slow enough that each kill meets exports that wait, and each tenth export has a retry before it.
-    let failed_once = Mutex::new(HashSet::new());
-    receiver.answer_by(move |request| {
-        let tenth = request.body["version"].as_u64().unwrap().is_multiple_of(10);
-        let first = tenth && failed_once.lock().unwrap().insert(request.idempotency_key().unwrap().to_owned());
-        Reply::Late(Duration::from_millis(60), Box::new(Reply::status(if first { 500 } else { 200 })))
-    });
     let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start().await;
-    let (place, mut acknowledged) = (watch::Sender::new(Some(postern.sender())), BTreeSet::new());
-    let (acknowledge, mut acknowledgements) = mpsc::unbounded_channel();
-    let mut posters = JoinSet::new();
-    for poster in 0..POSTERS {
-        posters.spawn(post_until_closed(poster, place.subscribe(), acknowledge.clone()));
-    }
-    drop(acknowledge);
+    let mut load = Load::start(&postern, &receiver);
     let (started, mut random) = (Instant::now(), SEED);
 
     for _ in 0..KILLS {
-        // So many more are acknowledged before the kill; it comes in the midst of others.
-        for _ in 0..5 + step(&mut random) % 80 {
-            acknowledged.insert(acknowledgements.recv().await.unwrap());
-        }
+        load.wait_for(5 + step(&mut random) % 80).await;
         postern.kill();
         postern.start_again().await;
-        place.send_replace(Some(postern.sender()));
+        load.go_on(&postern);
     }
     let took = started.elapsed();
-    place.send_replace(None);
-    while let Some(ended) = posters.join_next().await {
-        ended.unwrap();
-    }
-    while let Some(update) = acknowledgements.recv().await {
-        acknowledged.insert(update);
-    }
-    postern.wait_for_metric(r#"postern_exports{destination="crm",state="waiting"}"#, 0.0).await;
-    postern.wait_for_metric(r#"postern_exports{destination="crm",state="dead"}"#, 0.0).await;
 
-    let requests = receiver.requests();
-    let (received, repeats) = in_order(&requests);
-    let lost: Vec<_> = acknowledged.difference(&received).collect();
-    let counts = (acknowledged.len(), received.len(), repeats);
-    println!("seed {SEED:#x}, {KILLS} kills in {took:?}: (acknowledged, received, repeats) = {counts:?}");
-    assert!(lost.is_empty(), "{counts:?}: acknowledged and lost: {lost:?}");
+    let counts = load.end(&postern, &receiver).await;
+    println!("seed {SEED:#x}, {KILLS} kills in {took:?}: {counts:?}");
     assert!(postern.stop().await.success());
-}
-
-/// Posts ever higher versions of its people to wherever the appliance is, one after the other, and tells which were
-/// acknowledged.
-async fn post_until_closed(
-    poster: usize,
-    mut place: watch::Receiver<Option<Sender>>,
-    acknowledge: mpsc::UnboundedSender<Update>,
-) {
-    for turn in 0.. {
-        let (person, version) = (format!("p{poster}-{}", turn % PEOPLE_EACH), (turn / PEOPLE_EACH + 1) as u64);
-        let Some(sender) = place.borrow_and_update().clone() else { return };
-        match sender.try_post("web", &update(&person, json!({ "plan": "gold", "version": version }))).await {
-            Some((200, _)) => acknowledge.send((person, version)).unwrap(),
-            Some((status, answer)) => panic!("{status} {answer}"),
-            // Killed: it may or may not have been kept. The next version goes to where it starts again.
-            None => place.changed().await.unwrap(),
-        }
-    }
-}
-
-/// Checks that each person's versions rise, and that a repeat is of the latest alone and the same in all. Returns what was
-/// received, and how many repeats there were.
-fn in_order(requests: &[Request]) -> (BTreeSet<Update>, usize) {
-    let mut latest: BTreeMap<&str, (u64, &Request)> = BTreeMap::new();
-    let mut keys: HashMap<&str, Update> = HashMap::new();
-    let (mut received, mut repeats) = (BTreeSet::new(), 0);
-    for request in requests {
-        let (person, version) = (who(&request.body), request.body["version"].as_u64().unwrap());
-        let key = request.idempotency_key().unwrap();
-        match latest.insert(person, (version, request)) {
-            Some((before, earlier)) if before == version => {
-                assert_eq!(earlier.idempotency_key(), Some(key), "{person} {version}: another key");
-                assert_eq!(earlier.raw_body, request.raw_body, "{person} {version}: another body");
-                repeats += 1;
-            }
-            Some((before, _)) if before > version => panic!("{person}: {version} came after {before}"),
-            Some(_) | None => {
-                let other = keys.insert(key, (person.to_owned(), version));
-                assert_eq!(other, None, "{person} {version}: a key that was used");
-                received.insert((person.to_owned(), version));
-            }
-        }
-    }
-    (received, repeats)
-}
-
-/// The next of some numbers that look random (xorshift).
-fn step(state: &mut u64) -> u64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    *state
 }
