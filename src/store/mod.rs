@@ -267,9 +267,9 @@ impl Store {
     ///
     /// Claims are bounded by the destination, so this does not wait.
     pub fn settle(&self, claim: Claim, next: Next, standing: Option<Standing>) {
-        let (queue, number, body_length) = claim.release();
+        let (queue, number, lengths) = claim.release();
         // An error means that the writer has ended: after a restart the export is waiting, as if never sent.
-        let _ = self.commands.send(Command::Settle { queue, number, body_length, next: Box::new(next), standing });
+        let _ = self.commands.send(Command::Settle { queue, number, lengths, next: Box::new(next), standing });
     }
 
     /// The queue of a destination.

@@ -37,12 +37,21 @@ pub struct Queue {
 pub struct Claim {
     queue: Arc<Queue>,
     number: u64,
-    body_length: Option<usize>,
+    lengths: Lengths,
     /// The export as it is now.
     pub export: Export,
     /// What is to be sent; `None` when it failed its checksum.
     pub body: Option<Bytes>,
     settled: bool,
+}
+
+/// How many bytes an export's records have, so that settling it need not read them again.
+#[derive(Clone, Copy)]
+pub(super) struct Lengths {
+    /// Of the scheduling entry.
+    pub(super) entry: usize,
+    /// Of the body; none when it is damaged.
+    pub(super) body: Option<usize>,
 }
 
 /// What is kept apart from the scheduling entry: why the export was made, and its body.
@@ -85,10 +94,10 @@ impl Queue {
 
     /// Makes all claims before it reads any body: should reading panic, as sled does on some damage, each is given back.
     fn claim(self: &Arc<Self>, exports: Vec<(u64, Export)>) -> Vec<Claim> {
-        let empty = |(number, export)| Claim {
+        let empty = |(number, export): (u64, Export)| Claim {
             queue: self.clone(),
             number,
-            body_length: None,
+            lengths: Lengths { entry: encoded_length(&export), body: None },
             export,
             body: None,
             settled: false,
@@ -209,15 +218,15 @@ impl Claim {
             Err(Unreadable::Damaged) => None,
             Err(Unreadable::Failed(error)) => return Err(error),
         };
-        self.body_length = payload.as_ref().map(Vec::len);
+        self.lengths.body = payload.as_ref().map(Vec::len);
         let frozen = payload.and_then(|payload| postcard::from_bytes::<Frozen>(&payload).ok());
         self.body = frozen.map(|frozen| Bytes::from(frozen.body));
         Ok(())
     }
 
-    pub(super) fn release(mut self) -> (Arc<Queue>, u64, Option<usize>) {
+    pub(super) fn release(mut self) -> (Arc<Queue>, u64, Lengths) {
         self.settled = true;
-        (self.queue.clone(), self.number, self.body_length)
+        (self.queue.clone(), self.number, self.lengths)
     }
 }
 
@@ -227,4 +236,8 @@ impl Drop for Claim {
             self.queue.give_back(self.number, None);
         }
     }
+}
+
+fn encoded_length(export: &Export) -> usize {
+    postcard::serialize_with_flavor(export, postcard::ser_flavors::Size::default()).expect("exports have a shape")
 }

@@ -18,7 +18,7 @@ use super::{
     Change, Committed, Counters, Found, StoreError,
     layout::{self, Table},
     meta::Meta,
-    queue::{Frozen, Queue},
+    queue::{Frozen, Lengths, Queue},
     record::{self, Staged, Unreadable},
 };
 use crate::{
@@ -49,7 +49,7 @@ pub(super) struct Answer {
 
 pub(super) enum Command {
     Update { identities: Vec<Identity>, decide: Decide, answer: Answer },
-    Settle { queue: Arc<Queue>, number: u64, body_length: Option<usize>, next: Box<Next>, standing: Option<Standing> },
+    Settle { queue: Arc<Queue>, number: u64, lengths: Lengths, next: Box<Next>, standing: Option<Standing> },
     PutAside { destination: u32, number: u64 },
     Count { answer: oneshot::Sender<Counters> },
     Close,
@@ -139,8 +139,8 @@ impl Writer {
         for command in commands {
             match command {
                 Command::Update { identities, decide, answer } => self.update(identities, decide, answer)?,
-                Command::Settle { queue, number, body_length, next, standing } => {
-                    self.settle(&queue, number, body_length, &next, standing)?;
+                Command::Settle { queue, number, lengths, next, standing } => {
+                    self.settle(&queue, number, lengths, &next, standing);
                     self.group.settled.push((queue, number, *next));
                 }
                 Command::PutAside { destination, number } => self.put_aside_entry(destination, number)?,
@@ -231,26 +231,18 @@ impl Writer {
         self.slice.updates += 1;
     }
 
-    fn settle(
-        &mut self,
-        queue: &Queue,
-        number: u64,
-        body_length: Option<usize>,
-        next: &Next,
-        standing: Option<Standing>,
-    ) -> Result<(), Failure> {
+    fn settle(&mut self, queue: &Queue, number: u64, lengths: Lengths, next: &Next, standing: Option<Standing>) {
         let destination = queue.destination();
         let entry = layout::entry(Table::Schedule, destination, number);
-        let before = self.read(&entry)?.map(|payload| payload.len());
         match next {
-            Next::Waiting(export) => self.put(&entry, &encode(export), before),
+            Next::Waiting(export) => self.put(&entry, &encode(export), Some(lengths.entry)),
             Next::Delivered => {
-                self.remove(&entry, before);
-                self.remove(&layout::body(number), body_length);
+                self.remove(&entry, Some(lengths.entry));
+                self.remove(&layout::body(number), lengths.body);
                 self.count(destination, |counted| counted.delivered += 1);
             }
             Next::Dead(letter) => {
-                self.remove(&entry, before);
+                self.remove(&entry, Some(lengths.entry));
                 self.put(&layout::entry(Table::Dead, destination, number), &encode(letter), None);
                 self.count(destination, |counted| counted.dead += 1);
             }
@@ -260,7 +252,6 @@ impl Writer {
             drop(record::put(&mut self.slice.batch, &layout::standing(destination), &encode(&standing), None));
         }
         self.count(destination, |counted| counted.low_water = counted.low_water.max(queue.low_water()));
-        Ok(())
     }
 
     fn count(&mut self, destination: u32, change: impl FnOnce(&mut super::meta::Entry)) {
