@@ -2,6 +2,8 @@
 
 use std::{fmt, io, process::ExitCode};
 
+use anyhow::anyhow;
+
 use crate::{config::problem::ConfigError, store::StoreError};
 
 /// Why a verb did not do what was asked.
@@ -59,7 +61,12 @@ impl From<ConfigError> for Failure {
             | ConfigError::NotToml { .. }
             | ConfigError::Invalid(_) => Exit::Configuration,
         };
-        Self { exit, error: error.into() }
+        let error = match error.problems() {
+            [] => error.into(),
+            // Each on a line of its own, so that an editor can jump there.
+            _ => anyhow!("the configuration is refused:\n{error}"),
+        };
+        Self { exit, error }
     }
 }
 
