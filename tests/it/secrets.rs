@@ -68,7 +68,9 @@ async fn neither_identity_nor_attribute_nor_token_is_logged_at_any_level() {
     let listed = command(&["dead-letter", "list", "--json", "--config"]).arg(postern.config_file()).output().unwrap();
 
     let log = serde_json::to_string(&log).unwrap();
-    assert!(log.contains("DEBUG") && log.contains("attempt failed"), "{log}");
+    // Which one, depends on what the receiver spoilt first: a hold makes trials of attempts.
+    let failed = ["attempt failed", "trial failed"].iter().any(|text| log.contains(text));
+    assert!(log.contains("DEBUG") && failed, "{log}");
     let listed = String::from_utf8(listed.stdout).unwrap();
     assert!(listed.contains("refused_422"), "{listed}");
     for text in [log, answers, figures, listed] {
