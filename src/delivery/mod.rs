@@ -9,6 +9,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 use secrecy::ExposeSecret;
 use tokio::task::{JoinError, JoinSet};
@@ -133,11 +134,24 @@ impl Worker {
             Allowance::Due => claim(move || queue.claim_due(now, room)).await,
         };
         for claim in claims {
-            self.gate.probing(claim.number());
-            posts.spawn(self.sender.clone().send(claim));
+            match claim.body.clone() {
+                Some(body) => {
+                    self.gate.probing(claim.number());
+                    posts.spawn(self.sender.clone().send(claim, body));
+                }
+                None => self.bury(claim, now),
+            }
         }
         // What is due by now and was not claimed lacked room: a settlement will wake us.
         self.queue.next_due(now).filter(|due| *due > now).map_or(look_again, |due| due.min(look_again))
+    }
+
+    /// Settles an export that cannot be sent, because its body did not survive in the store.
+    fn bury(&self, claim: Claim, now: Timestamp) {
+        let (destination, id) = (self.destination.id(), claim.export.id);
+        error!(%destination, export = %id, "export became a dead letter: its body is damaged");
+        let letter = claim.export.clone().damaged(now);
+        self.store.settle(claim, Next::Dead(letter), None);
     }
 
     fn settle(&mut self, ended: Result<Ended, JoinError>) {
@@ -147,16 +161,12 @@ impl Worker {
             // Its claim was given back; the hold keeps it from doing so again and again at full speed.
             Err(error) => {
                 error!(destination = %self.destination.id(), %error, "a POST broke off; this is a fault of ours");
-                return self.gate.hold(Fault::Failing, now);
+                self.gate.hold(Fault::Failing, now);
+                return self.show_state();
             }
         };
         let detail = detail.as_deref();
         let (id, destination) = (claim.export.id, self.destination.id().clone());
-        if claim.body.is_none() {
-            error!(%destination, export = %id, "export became a dead letter: its body is damaged");
-            let letter = claim.export.clone().damaged(now);
-            return self.store.settle(claim, Next::Dead(letter), None);
-        }
         let was_held = self.gate.held().cloned();
         let judgement = self.gate.judge(&claim.export, claim.number(), outcome, now);
         metrics::post(&destination, &judgement.outcome, judgement.charge);
@@ -186,14 +196,14 @@ impl Worker {
 
     fn log_gate(&self, before: Option<Fault>, detail: Option<&str>) {
         let destination = self.destination.id();
-        if let Some(fault) = &before {
-            metrics::hold_ended(destination, fault);
-        }
-        match (before, self.gate.held()) {
+        match (&before, self.gate.held()) {
             (None, None) => return,
-            (Some(before), Some(hold)) if before == hold.fault => {}
+            (Some(before), Some(hold)) if *before == hold.fault => return,
             (_, Some(hold)) => warn!(%destination, reason = %hold.fault, detail, "destination held"),
             (Some(before), None) => info!(%destination, reason = %before, "destination open again"),
+        }
+        if let Some(fault) = &before {
+            metrics::hold_ended(destination, fault);
         }
         self.show_state();
     }
@@ -212,14 +222,11 @@ async fn claim(claims: impl FnOnce() -> Vec<Claim> + Send + 'static) -> Vec<Clai
 }
 
 impl Sender {
-    async fn send(self, claim: Claim) -> Ended {
+    async fn send(self, claim: Claim, body: Bytes) -> Ended {
         if self.credentials.validity_at(self.clock.now()) != Validity::Valid {
             // Every receiver would have to refuse it, so the POST is not made.
             return Ended { claim, outcome: Outcome::Fault(Fault::CertificateNotValid), detail: None };
         }
-        let Some(body) = claim.body.clone() else {
-            return Ended { claim, outcome: Outcome::Fault(Fault::Closed), detail: None };
-        };
         let mut headers = self.headers;
         let key = HeaderValue::try_from(claim.export.id.to_string()).expect("a UUID is a header value");
         headers.insert("idempotency-key", key);
@@ -251,4 +258,77 @@ fn headers(authentication: &Authentication) -> HeaderMap {
         }
     }
     headers
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::{
+        destination::Mapping,
+        export::{ExportId, NewExport},
+        profile::update::UpdateId,
+        store::{Change, Committed, StoreOwner},
+        tls::{
+            ClientTls, ClientTlsFiles, RootsSource,
+            issue::{Authority, Period},
+        },
+    };
+
+    fn destination(dir: &std::path::Path) -> Destination {
+        let period = Period::starting(Clock::system().now(), Duration::from_secs(3600));
+        let authority = Authority::new("Test authority", period).unwrap();
+        let client = authority.client("Test client", period).unwrap();
+        let write = |name: &str, text: &str| {
+            let path = dir.join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let (certificate, key) = (write("crt", &client.certificate_pem), write("key", &client.key_pem));
+        fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let roots = RootsSource::File(write("ca", &authority.certificate_pem()));
+        Destination {
+            mapping: Mapping { destination: "crm".parse().unwrap(), audiences: vec![], attributes: vec![] },
+            endpoint: HttpsUrl::parse("https://127.0.0.1:1/").unwrap(),
+            authentication: Authentication::None,
+            timeout: Duration::from_secs(2),
+            retry_delays: [Duration::from_secs(15), Duration::from_secs(30)],
+            max_in_flight: 64,
+            tls: ClientTls::load(&ClientTlsFiles { certificate, key, roots }).unwrap(),
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_once_the_store_takes_no_settlement() {
+        let dir = tempfile::tempdir().unwrap();
+        let (destination, clock) = (destination(dir.path()), Clock::system());
+        let (id, now) = (UpdateId::new(clock.now()), clock.now());
+        let owner = StoreOwner::open(&dir.path().join("state"), &[destination.id().clone()]).unwrap();
+        let (export, to) = (ExportId::of(id, now, destination.id()), destination.id().clone());
+        let decide = move |_| {
+            Ok(Change {
+                committed: Committed::Applied,
+                key: id.into(),
+                snapshot: Vec::new(),
+                absorbed: Vec::new(),
+                moved: Vec::new(),
+                lines: vec![id.into()],
+                accepted_at: now,
+                exports: vec![NewExport { destination: to, id: export, body: b"{}".to_vec(), reasons: vec![] }],
+            })
+        };
+        owner.store().update(Vec::new(), decide).await.unwrap();
+        let mut worker = Worker::new(destination, owner.store(), clock).unwrap();
+        let mut posts = JoinSet::new();
+
+        worker.send(&mut posts).await;
+        let sent_before = posts.len();
+        posts.shutdown().await;
+        let given_back = worker.queue.claimed();
+        owner.close();
+        worker.send(&mut posts).await;
+
+        assert_eq!((sent_before, given_back, posts.len(), worker.queue.claimed()), (1, 0, 0, 0));
+    }
 }
