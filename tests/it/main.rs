@@ -11,5 +11,6 @@ mod profiles;
 mod published;
 mod restart;
 mod secrets;
+mod store;
 mod support;
 mod tls;
