@@ -4,6 +4,7 @@
 mod cli;
 mod delivery;
 mod demo;
+mod faults;
 mod hold;
 mod inlet;
 mod powercut;

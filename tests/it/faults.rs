@@ -1,0 +1,283 @@
+//! Faults of the disk: whichever storage call fails, nothing acknowledged is lost and nobody waits for ever.
+//!
+//! One call of a kind fails, the first, the second and so on, under the real binary on a new store and on one that was
+//! killed with exports waiting. `POSTERN_FAULTS` says how many of the first 500 calls of each kind, `POSTERN_FAULT_SEED`
+//! which: `POSTERN_FAULTS=500 cargo test --test it faults -- --ignored --nocapture`. `POSTERN_FAULT="torn write, 17"` is one.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    path::Path,
+    process::{Command, ExitStatus},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::support::{
+    appliance::{Appliance, Start},
+    faulty_disk::{Call, EIO, ENOSPC, FaultyDisk, How},
+    ledger::Ledger,
+    load::step,
+    number_from,
+    pki::Pki,
+    receiver::{PATIENCE, Receiver},
+};
+
+const FAULTS: [(&str, Call, How); 13] = [
+    ("write EIO", Call::Write, How::Error(EIO)),
+    ("write ENOSPC", Call::Write, How::Error(ENOSPC)),
+    ("short write", Call::Write, How::Short),
+    ("torn write", Call::Write, How::Torn(EIO)),
+    ("torn write ENOSPC", Call::Write, How::Torn(ENOSPC)),
+    ("sync EIO", Call::Sync, How::Error(EIO)),
+    ("sync ENOSPC", Call::Sync, How::Error(ENOSPC)),
+    ("size EIO", Call::Size, How::Error(EIO)),
+    ("size ENOSPC", Call::Size, How::Error(ENOSPC)),
+    ("open EIO", Call::Open, How::Error(EIO)),
+    ("name EIO", Call::Name, How::Error(EIO)),
+    ("name ENOSPC", Call::Name, How::Error(ENOSPC)),
+    ("read EIO", Call::Read, How::Error(EIO)),
+];
+
+const CALLS_MAX: u64 = 500;
+const SEED: u64 = 0x5EED_9057;
+/// As many updates, one after the other, make more writes and syncs than are ever told to fail.
+const UPDATES: usize = 300;
+/// And then so many more, to see what the fault did.
+const UPDATES_AFTER: usize = 5;
+
+/// How an appliance took a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Taken {
+    /// No update was refused, and it stayed ready.
+    Survived,
+    /// It refused updates, or was not ready, and came back by itself.
+    Recovered,
+    /// It did not start, and said why.
+    RefusedToStart,
+    /// It ended while it ran, and said why.
+    Exited,
+    /// The call never came.
+    NotReached,
+}
+
+#[tokio::test]
+#[ignore = "some minutes of starts"]
+async fn nothing_acknowledged_is_lost_whichever_storage_call_fails() {
+    let pki = Pki::new();
+    let used = Used::make(&pki).await;
+    let points = points(&pki, &used).await;
+    let (todo, started) = (RefCell::new(points.into_iter()), Instant::now());
+    let (taken, wrong) = (RefCell::new(BTreeMap::<_, BTreeMap<_, usize>>::new()), RefCell::new(Vec::new()));
+    let work = async || {
+        while let Some((fault, at)) = { todo.borrow_mut().next() } {
+            let (name, call, how) = FAULTS[fault];
+            match take(&pki, &used, call, how, at).await {
+                Ok(class) => *taken.borrow_mut().entry(name).or_default().entry(class).or_default() += 1,
+                Err(error) => {
+                    println!("{name}, {at}: {error}");
+                    wrong.borrow_mut().push(format!("{name}, {at}: {}", error.lines().next().unwrap_or_default()));
+                }
+            }
+        }
+    };
+    tokio::join!(work(), work(), work());
+
+    for (name, classes) in taken.take() {
+        println!("{name}: {classes:?}");
+    }
+    let wrong = wrong.take();
+    println!("{} wrong, in {:?}", wrong.len(), started.elapsed());
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The faults and the numbers of the calls: those that are made at all, or a choice of them. Odd ones are for the used store.
+async fn points(pki: &Pki, used: &Used) -> Vec<(usize, u64)> {
+    if let Ok(one) = std::env::var("POSTERN_FAULT") {
+        let (name, at) = one.split_once(", ").expect("a name and a number");
+        return vec![(FAULTS.iter().position(|fault| fault.0 == name).expect("a name"), at.parse().unwrap())];
+    }
+    let (each, seed) = (number_from("POSTERN_FAULTS", 20), number_from("POSTERN_FAULT_SEED", SEED));
+    println!("seed {seed:#x}, {each} calls of each kind at most");
+    let (mut random, mut points) = (seed, Vec::new());
+    let disk = untouched(pki, used).await;
+    for (fault, (name, call, _)) in FAULTS.iter().enumerate() {
+        let made = disk.count(*call).min(CALLS_MAX);
+        println!("{name}: {made} calls are within reach");
+        let mut all: Vec<u64> = (1..=made).collect();
+        while all.len() as u64 > each {
+            all.swap_remove((step(&mut random) % all.len() as u64) as usize);
+        }
+        all.sort_unstable();
+        points.extend(all.into_iter().map(|at| (fault, at)));
+    }
+    points
+}
+
+/// The disk after all that a test does when nothing fails: it has counted the calls.
+async fn untouched(pki: &Pki, used: &Used) -> FaultyDisk {
+    let receiver = Receiver::start(pki).await;
+    let mut postern = Appliance::set_up(pki).destination("crm", &receiver.url()).write();
+    let mut ledger = used.put(&postern.state_dir);
+    let disk = FaultyDisk::below(&postern.state_dir);
+    assert_eq!(endure(&mut postern, &disk, &mut ledger).await, Ok(Taken::NotReached));
+    assert!(postern.try_stop().await.is_some());
+    disk
+}
+
+/// Lets one call fail, and looks at everything afterwards. The error says what must not be.
+async fn take(pki: &Pki, used: &Used, call: Call, how: How, at: u64) -> Result<Taken, String> {
+    let receiver = Receiver::start(pki).await;
+    let mut postern = Appliance::set_up(pki).destination("crm", &receiver.url()).write();
+    let mut ledger = if at % 2 == 1 { used.put(&postern.state_dir) } else { Ledger::default() };
+    let disk = FaultyDisk::below(&postern.state_dir);
+    disk.fail(call, at..=at, how);
+
+    let taken = endure(&mut postern, &disk, &mut ledger).await?;
+    if matches!(taken, Taken::Survived | Taken::Recovered | Taken::NotReached) {
+        let status = postern.try_stop().await.ok_or("it did not stop")?;
+        if !status.success() {
+            return Err(format!("it stopped with {status}"));
+        }
+    }
+
+    disk.heal();
+    match postern.try_start_with(&mut run(&postern)).await {
+        Start::Listening => {}
+        Start::Ended(status, log) => return Err(format!("{taken:?}, and on a good disk: {status}\n{log:#?}")),
+        Start::Hangs(log) => return Err(format!("{taken:?}, and on a good disk it hangs\n{log:#?}")),
+    }
+    if !postern.drains("crm", PATIENCE).await {
+        return Err(format!("{taken:?}, and then exports stay: {}", postern.admin("/metrics").await.1));
+    }
+    ledger.all_of(&receiver.requests()).map_err(|wrong| format!("{taken:?}: {wrong}"))?;
+    Ok(taken)
+}
+
+/// Starts on the faulty disk and posts until the fault has shown itself.
+async fn endure(postern: &mut Appliance, disk: &FaultyDisk, ledger: &mut Ledger) -> Result<Taken, String> {
+    match postern.try_start_with(disk.under(&mut run(postern))).await {
+        Start::Listening => {}
+        Start::Ended(status, log) => return said_why(status, &log).map(|()| Taken::RefusedToStart),
+        Start::Hangs(log) => return Err(format!("the start hangs\n{log:#?}")),
+    }
+    let (mut taken, mut after) = (Taken::Survived, 0);
+    for turn in 0..UPDATES {
+        if disk.failed() > 0 {
+            after += 1;
+        }
+        if after > UPDATES_AFTER {
+            break;
+        }
+        match post(postern, ledger, turn).await? {
+            Some(200) => {}
+            Some(_) => {
+                taken = Taken::Recovered;
+                break;
+            }
+            None => return exited(postern),
+        }
+    }
+    if disk.failed() == 0 {
+        return Ok(Taken::NotReached);
+    }
+    if postern.ended().is_some() {
+        return exited(postern);
+    }
+    let until = Instant::now() + PATIENCE;
+    while postern.readiness().await != Some(200) {
+        taken = Taken::Recovered;
+        if postern.ended().is_some() {
+            return exited(postern);
+        }
+        if Instant::now() > until {
+            return Err(format!("it stays red\n{:#?}", worries(&postern.log())));
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for turn in 0..UPDATES_AFTER {
+        if post(postern, ledger, turn).await? != Some(200) {
+            return Err(format!("{taken:?}, ready, and yet it takes nothing\n{:#?}", worries(&postern.log())));
+        }
+    }
+    let panicked = postern.log().iter().any(|line| line.to_string().contains("panicked"));
+    if panicked && taken == Taken::Survived {
+        return Err(format!("a panic, and nobody was told\n{:#?}", worries(&postern.log())));
+    }
+    Ok(taken)
+}
+
+/// Posts the next version of one of eight people: the status, or none if the binary has ended. The error is silence.
+async fn post(postern: &mut Appliance, ledger: &mut Ledger, turn: usize) -> Result<Option<u16>, String> {
+    let person = format!("p{}", turn % 8);
+    let (version, update) = ledger.next(&person);
+    match postern.try_post("web", &update).await {
+        Some((200, _)) => {
+            ledger.acknowledge(&person, version);
+            Ok(Some(200))
+        }
+        Some((503, answer)) if ["disk_full", "store_failed"].map(Value::from).contains(&answer["report"]["reason"]) => {
+            Ok(Some(503))
+        }
+        Some((status, answer)) => Err(format!("an update is answered {status} {answer}")),
+        None if postern.has_ended_soon().await => Ok(None),
+        None => Err(format!("an update is not answered\n{:#?}", worries(&postern.log()))),
+    }
+}
+
+fn exited(postern: &mut Appliance) -> Result<Taken, String> {
+    let (status, log) = postern.take_ended();
+    said_why(status, &log).map(|()| Taken::Exited)
+}
+
+/// An end is clear when it has an exit code of ours and its last line is a sentence, not a panic.
+fn said_why(status: ExitStatus, log: &[Value]) -> Result<(), String> {
+    let last = log.last().map(Value::to_string).unwrap_or_default();
+    match status.code() {
+        Some(1) if !last.is_empty() && !last.contains("panicked") && !last.contains("RUST_BACKTRACE") => Ok(()),
+        _ => Err(format!("it ended with {status} and the words {last}\n{:#?}", worries(log))),
+    }
+}
+
+fn worries(log: &[Value]) -> Vec<&Value> {
+    log.iter().filter(|line| line["level"] != "DEBUG" && line["level"] != "INFO").collect()
+}
+
+fn run(postern: &Appliance) -> Command {
+    let mut command = postern.command(&["run", "--config"]);
+    command.arg(postern.config_file());
+    command
+}
+
+/// A store that was killed with exports waiting.
+struct Used {
+    directory: tempfile::TempDir,
+    ledger: Ledger,
+}
+
+impl Used {
+    async fn make(pki: &Pki) -> Self {
+        let mut receiver = Receiver::start(pki).await;
+        receiver.stop().await;
+        let mut postern = Appliance::set_up(pki).destination("crm", &receiver.url()).start().await;
+        let mut ledger = Ledger::default();
+        for turn in 0..40 {
+            assert_eq!(post(&mut postern, &mut ledger, turn).await, Ok(Some(200)));
+        }
+        postern.kill();
+        let used = Self { directory: tempfile::tempdir().unwrap(), ledger };
+        copy(&postern.state_dir, &used.directory.path().join("state"));
+        used
+    }
+
+    fn put(&self, at: &Path) -> Ledger {
+        copy(&self.directory.path().join("state"), at);
+        self.ledger.clone()
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    let done = Command::new("cp").args(["-a", "--sparse=always"]).args([from, to]).status().unwrap();
+    assert!(done.success(), "cannot copy {from:?}");
+}
