@@ -9,7 +9,11 @@ use axum::{
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use crate::{clock::Clock, metrics, store::Store};
+use crate::{
+    clock::Clock,
+    metrics,
+    store::{Health, Store},
+};
 
 #[derive(Clone)]
 struct Admin {
@@ -29,10 +33,13 @@ pub fn router(store: Store, clock: Clock, figures: PrometheusHandle) -> Router {
 
 /// Red when an update could not be kept. A destination that is down does not make us unready: updates are kept for it.
 async fn ready(State(admin): State<Admin>) -> Response {
-    match admin.store.is_healthy() {
-        true => "ready\n".into_response(),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "the store failed; see the log, and restart\n").into_response(),
-    }
+    let why = match admin.store.health() {
+        Health::Good if admin.store.room().open => return "ready\n".into_response(),
+        Health::Good => "the store or its disk is full; updates are refused while exports drain\n",
+        Health::Full => "the disk is full; nothing can be kept until there is space\n",
+        Health::Failed => "the store failed and is being mended; see the log\n",
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }
 
 async fn show(State(admin): State<Admin>) -> Response {
@@ -40,6 +47,7 @@ async fn show(State(admin): State<Admin>) -> Response {
     if let Ok(counters) = admin.store.counters().await {
         metrics::show_store(&counters, admin.store.bytes_on_disk());
     }
+    metrics::show_room(&admin.store.room(), admin.store.is_healthy());
     let now = admin.clock.now();
     for (destination, queue) in admin.store.queues() {
         metrics::oldest_waiting(destination, queue.oldest().map(|oldest| now.since(oldest)).unwrap_or_default());

@@ -16,7 +16,7 @@ use crate::{
     inlet,
     listen::Listener,
     pipeline::{Pipeline, Plan},
-    store::StoreOwner,
+    store::{Store, StoreOwner},
 };
 
 /// A running appliance.
@@ -33,6 +33,7 @@ pub struct App {
     inlets: JoinSet<()>,
     deliveries: JoinSet<()>,
     admin: JoinSet<()>,
+    stored: Store,
     store: StoreOwner,
 }
 
@@ -42,7 +43,8 @@ impl App {
     /// # Errors
     /// When the store cannot be opened or an address cannot be bound; nothing runs then.
     pub async fn start(config: Config, clock: Clock, figures: PrometheusHandle) -> anyhow::Result<Self> {
-        let Config { state_dir, server_listen, admin_listen, log: _, inlets, audiences, destinations } = config;
+        let Config { state_dir, server_listen, admin_listen, log: _, store: keeping, inlets, audiences, destinations } =
+            config;
         let (version, state) = (env!("CARGO_PKG_VERSION"), state_dir.display().to_string());
         info!(
             version,
@@ -59,7 +61,7 @@ impl App {
         let (inlet_address, admin_address) = (inlet_listener.address()?, admin_listener.address()?);
 
         let ids: Vec<_> = destinations.iter().map(|destination| destination.id().clone()).collect();
-        let store = tokio::task::spawn_blocking(move || StoreOwner::open(&state_dir, &ids)).await??;
+        let store = tokio::task::spawn_blocking(move || StoreOwner::open(&state_dir, &ids, &keeping)).await??;
         let handle = store.store();
         for (forgotten, counted) in handle.counters().await?.destinations {
             if counted.waiting > 0 && !destinations.iter().any(|destination| *destination.id() == forgotten) {
@@ -80,6 +82,7 @@ impl App {
             inlets: JoinSet::new(),
             deliveries: JoinSet::new(),
             admin: JoinSet::new(),
+            stored: handle.clone(),
             store,
         };
         for destination in destinations {
@@ -101,6 +104,7 @@ impl App {
             Some(_) = self.inlets.join_next() => {}
             Some(_) = self.deliveries.join_next() => {}
             Some(_) = self.admin.join_next() => {}
+            () = self.stored.ended() => {}
         }
     }
 

@@ -220,8 +220,6 @@ pub enum Cause {
     Exhausted,
     /// The receiver does not want it.
     Refused,
-    /// Its body did not survive in the store.
-    Damaged,
 }
 
 impl fmt::Display for Cause {
@@ -229,7 +227,6 @@ impl fmt::Display for Cause {
         f.write_str(match self {
             Self::Exhausted => "exhausted",
             Self::Refused => "refused",
-            Self::Damaged => "damaged",
         })
     }
 }
@@ -266,11 +263,6 @@ impl Export {
                 Next::Waiting(self)
             }
         }
-    }
-
-    /// The dead letter of an export whose body cannot be read any more.
-    pub fn damaged(self, now: Timestamp) -> DeadLetter {
-        DeadLetter { export: self, at: now, cause: Cause::Damaged }
     }
 
     /// Within 10 % of `delay`, by chance that the id and the attempt fix: retries of one outage do not come at once.

@@ -11,7 +11,7 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 use crate::{
     destination::DestinationId,
     export::{Charge, Fault, Outcome},
-    store::Counters,
+    store::{Counters, Room},
 };
 
 const UPDATES: &str = "postern_updates_total";
@@ -27,6 +27,12 @@ const GROUP_SIZE: &str = "postern_store_group_size";
 const SYNC_TIME: &str = "postern_store_sync_seconds";
 const LIVE_BYTES: &str = "postern_store_live_bytes";
 const DISK_BYTES: &str = "postern_store_disk_bytes";
+const PROFILES: &str = "postern_store_profiles";
+const FREE_BYTES: &str = "postern_store_free_bytes";
+const LIMIT_BYTES: &str = "postern_store_limit_bytes";
+const INTAKE_OPEN: &str = "postern_store_intake_open";
+const HEALTHY: &str = "postern_store_healthy";
+const RECOVERIES: &str = "postern_store_recoveries_total";
 const QUARANTINED: &str = "postern_store_quarantined_total";
 
 /// Latencies of interest reach from below a millisecond to an outage of an hour.
@@ -57,6 +63,12 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe_histogram!(SYNC_TIME, Unit::Seconds, "Time of a flush and sync of the store");
     describe_gauge!(LIVE_BYTES, Unit::Bytes, "Bytes of all records in the store");
     describe_gauge!(DISK_BYTES, Unit::Bytes, "Bytes of the store's files");
+    describe_gauge!(PROFILES, "Profiles in the store");
+    describe_gauge!(FREE_BYTES, Unit::Bytes, "Free bytes of the store's file system");
+    describe_gauge!(LIMIT_BYTES, Unit::Bytes, "Limits: soft and hard of live bytes, free_min of free bytes");
+    describe_gauge!(INTAKE_OPEN, "0 while updates are refused because the store or its disk is full");
+    describe_gauge!(HEALTHY, "0 while the store has failed and is not mended");
+    describe_counter!(RECOVERIES, "Failures of the store that were mended, by how: reopened, rebuilt");
     describe_counter!(QUARANTINED, "Records that failed their checksum and were put aside");
     Ok(handle)
 }
@@ -98,13 +110,29 @@ pub(crate) fn sync_time(took: Duration) {
     histogram!(SYNC_TIME).record(took);
 }
 
+pub(crate) fn recovered(how: &'static str) {
+    counter!(RECOVERIES, "how" => how).increment(1);
+}
+
+/// Shows how full the store is, and whether it works.
+pub(crate) fn show_room(room: &Room, healthy: bool) {
+    let Room { open, live_bytes, free_bytes, limits: [soft, hard, free_min] } = *room;
+    gauge!(LIVE_BYTES).set(live_bytes as f64);
+    gauge!(FREE_BYTES).set(free_bytes as f64);
+    for (limit, bytes) in [("soft", soft), ("hard", hard), ("free_min", free_min)] {
+        gauge!(LIMIT_BYTES, "limit" => limit).set(bytes as f64);
+    }
+    gauge!(INTAKE_OPEN).set(if open { 1.0 } else { 0.0 });
+    gauge!(HEALTHY).set(if healthy { 1.0 } else { 0.0 });
+}
+
 /// Shows what the store has counted.
 pub(crate) fn show_store(counters: &Counters, disk_bytes: u64) {
-    let Counters { applied, unchanged, quarantined, live_bytes, destinations } = counters;
+    let Counters { profiles, applied, unchanged, quarantined, live_bytes: _, destinations } = counters;
+    gauge!(PROFILES).set(*profiles as f64);
     counter!(UPDATES, "result" => "applied").absolute(*applied);
     counter!(UPDATES, "result" => "unchanged").absolute(*unchanged);
     counter!(QUARANTINED).absolute(*quarantined);
-    gauge!(LIVE_BYTES).set(*live_bytes as f64);
     gauge!(DISK_BYTES).set(disk_bytes as f64);
     for (destination, counted) in destinations {
         let total = |result: &'static str, count: u64| {

@@ -41,7 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("src/tls/", &["store", "pipeline", "inlet", "delivery", "destination", "export", "profile", "audience"]),
     ("src/listen.rs", &["store", "pipeline", "inlet", "delivery", "tls", "admin"]),
     ("src/admin.rs", &["pipeline", "inlet", "delivery", "tls"]),
-    ("src/config/", &["store", "pipeline", "delivery", "export", "trigger"]),
+    ("src/config/", &["pipeline", "delivery", "export", "trigger"]),
     ("src/metrics.rs", &["pipeline", "inlet", "delivery", "tls"]),
 ];
 

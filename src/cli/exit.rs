@@ -4,13 +4,18 @@ use std::{fmt, io, process::ExitCode};
 
 use anyhow::anyhow;
 
-use crate::{config::problem::ConfigError, store::StoreError};
+use crate::{
+    config::problem::ConfigError,
+    store::{StoreError, upkeep::UpkeepError},
+};
 
 /// Why a verb did not do what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exit {
     /// It failed.
     Failed = 1,
+    /// Wrong usage.
+    Usage = 2,
     /// No such file or object.
     Missing = 66,
     /// Not now: try later.
@@ -31,6 +36,10 @@ pub(super) struct Failure {
 impl Failure {
     pub(super) fn failed(error: anyhow::Error) -> Self {
         Self { exit: Exit::Failed, error }
+    }
+
+    pub(super) fn of(exit: Exit, message: impl fmt::Display) -> Self {
+        Self { exit, error: anyhow!("{message}") }
     }
 
     pub(super) fn into_error(self) -> anyhow::Error {
@@ -79,11 +88,22 @@ impl From<StoreError> for Failure {
             StoreError::Directory { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Exit::NotPermitted
             }
-            StoreError::Directory { .. } | StoreError::Damaged { .. } | StoreError::Failed | StoreError::Refused(_) => {
-                Exit::Failed
-            }
+            StoreError::Directory { .. }
+            | StoreError::Damaged { .. }
+            | StoreError::Failed
+            | StoreError::Full
+            | StoreError::Refused(_) => Exit::Failed,
         };
         Self { exit, error: error.into() }
+    }
+}
+
+impl From<UpkeepError> for Failure {
+    fn from(error: UpkeepError) -> Self {
+        match error {
+            UpkeepError::Store(error) => error.into(),
+            UpkeepError::NoSpace { .. } | UpkeepError::Exists(_) => Self { exit: Exit::Failed, error: error.into() },
+        }
     }
 }
 

@@ -12,10 +12,12 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 mod check;
+mod child;
 mod dead_letter;
 mod demo;
 mod exit;
 mod run;
+mod store;
 
 use exit::Failure;
 
@@ -37,6 +39,9 @@ enum Verb {
     /// Look at exports that will not be tried again by themselves
     #[command(subcommand)]
     DeadLetter(dead_letter::DeadLetterVerb),
+    /// Check, compact, save, copy a stopped store
+    #[command(subcommand)]
+    Store(store::StoreVerb),
     /// Print the version
     Version(Output),
 }
@@ -62,6 +67,7 @@ pub fn main() -> ExitCode {
         Verb::Check(file) => check::check(&file.config),
         Verb::Demo => demo::demo(),
         Verb::DeadLetter(verb) => dead_letter::dead_letter(verb),
+        Verb::Store(verb) => store::store(verb),
         Verb::Version(output) => version(&output),
     };
     match done {

@@ -6,16 +6,18 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, level_filters::LevelFilter};
+use tracing::{error, info, level_filters::LevelFilter};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
-use super::Failure;
+use super::{Failure, child};
 use crate::{
     app::App,
     clock::Clock,
     config::{Config, Log, LogFormat, LogLevel},
     metrics,
+    store::{self, StoreError},
 };
 
 pub(super) fn run(config: &Path) -> Result<(), Failure> {
@@ -28,7 +30,18 @@ pub(super) fn run(config: &Path) -> Result<(), Failure> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let figures = metrics::install().context("cannot collect metrics")?;
-    let mut app = App::start(config, Clock::system(), figures).await?;
+    let mut app = match start(&config, &figures).await {
+        Err(error) if config.store.salvages && is_damaged(&error) => {
+            error!(error = format!("{error:#}"), "salvaging the store");
+            let dir = config.state_dir.clone();
+            let salvaged = tokio::task::spawn_blocking(move || child::salvage_or_begin_afresh(&dir, false)).await?;
+            if let Some(kept) = salvaged.map_err(Failure::into_error)? {
+                error!(kept = %kept.display(), "nothing of the store can be read; an empty one takes its place");
+            }
+            start(&config, &figures).await?
+        }
+        started => started?,
+    };
     let broken = tokio::select! {
         _ = terminate.recv() => false,
         _ = interrupt.recv() => false,
@@ -39,6 +52,18 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     ensure!(!broken, "a task ended unexpectedly; all that was accepted is on disk, start again");
     info!("stopped");
     Ok(())
+}
+
+/// Starts on a store that a child has opened first, should whoever had it last have been cut off.
+async fn start(config: &Config, figures: &PrometheusHandle) -> anyhow::Result<App> {
+    let dir = config.state_dir.clone();
+    tokio::task::spawn_blocking(move || if store::was_cut_off(&dir) { child::try_open(&dir) } else { Ok(()) })
+        .await??;
+    App::start(config.clone(), Clock::system(), figures.clone()).await
+}
+
+fn is_damaged(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(StoreError::Damaged { .. }))
 }
 
 /// Writes our own log lines to stderr. Those of libraries stay out: nobody has promised what is in them.

@@ -17,12 +17,13 @@ mod file;
 mod inlet;
 pub mod problem;
 mod secret;
+mod store;
 
 use file::{Item, Names, Section};
 use problem::ConfigError;
 use secret::Places;
 
-use crate::{audience::Audience, destination::Destination, inlet::Inlet};
+use crate::{audience::Audience, destination::Destination, inlet::Inlet, store::Keeping};
 
 /// Longest file, in bytes: a thousand audiences with long rules stay far below.
 const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -48,6 +49,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// How we log.
     pub log: Log,
+    /// How the store is kept.
+    pub store: Keeping,
     /// The entrances.
     pub inlets: Vec<Inlet>,
     /// The audiences.
@@ -136,6 +139,7 @@ fn read(mut root: Section<'_>, places: &Places<'_>) -> Option<Config> {
         root.or("state_dir", PathBuf::from("/var/lib/postern"), |item| Some(places.folder.join(secret::path(&item)?)));
     let listens = listens(&mut root);
     let log = root.or("log", Log { level: LogLevel::Info, format: LogFormat::Text }, |item| log(&item));
+    let store = root.or("store", Keeping::default(), |item| store::store(&item));
 
     let mut names = Names::default();
     let inlets = root.each("inlet", INLETS_MAX, |item| inlet::inlet(&item, &mut names));
@@ -152,6 +156,7 @@ fn read(mut root: Section<'_>, places: &Places<'_>) -> Option<Config> {
         server_listen,
         admin_listen,
         log: log?,
+        store: store?,
         inlets: inlets?,
         audiences: audiences?,
         destinations: destinations?,

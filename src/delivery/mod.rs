@@ -9,7 +9,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 use secrecy::ExposeSecret;
 use tokio::task::{JoinError, JoinSet};
@@ -131,27 +130,17 @@ impl Worker {
             Allowance::Probe { .. } if !posts.is_empty() => return look_again,
             Allowance::Probe { after } => claim(move || queue.claim_head(after).into_iter().collect()).await,
             Allowance::Due if room == 0 || !queue.has_due(now) => Vec::new(),
-            Allowance::Due => claim(move || queue.claim_due(now, room)).await,
+            Allowance::Due => match queue.claim_due_in_memory(now, room) {
+                Some(claims) => claims,
+                None => claim(move || queue.claim_due(now, room)).await,
+            },
         };
         for claim in claims {
-            match claim.body.clone() {
-                Some(body) => {
-                    self.gate.probing(claim.number());
-                    posts.spawn(self.sender.clone().send(claim, body));
-                }
-                None => self.bury(claim, now),
-            }
+            self.gate.probing(claim.number());
+            posts.spawn(self.sender.clone().send(claim));
         }
         // What is due by now and was not claimed lacked room: a settlement will wake us.
         self.queue.next_due(now).filter(|due| *due > now).map_or(look_again, |due| due.min(look_again))
-    }
-
-    /// Settles an export that cannot be sent, because its body did not survive in the store.
-    fn bury(&self, claim: Claim, now: Timestamp) {
-        let (destination, id) = (self.destination.id(), claim.export.id);
-        error!(%destination, export = %id, "export became a dead letter: its body is damaged");
-        let letter = claim.export.clone().damaged(now);
-        self.store.settle(claim, Next::Dead(letter), None);
     }
 
     fn settle(&mut self, ended: Result<Ended, JoinError>) {
@@ -222,7 +211,7 @@ async fn claim(claims: impl FnOnce() -> Vec<Claim> + Send + 'static) -> Vec<Clai
 }
 
 impl Sender {
-    async fn send(self, claim: Claim, body: Bytes) -> Ended {
+    async fn send(self, claim: Claim) -> Ended {
         if self.credentials.validity_at(self.clock.now()) != Validity::Valid {
             // Every receiver would have to refuse it, so the POST is not made.
             return Ended { claim, outcome: Outcome::Fault(Fault::CertificateNotValid), detail: None };
@@ -231,7 +220,7 @@ impl Sender {
         let key = HeaderValue::try_from(claim.export.id.to_string()).expect("a UUID is a header value");
         headers.insert("idempotency-key", key);
         for _ in 0..=UNPROCESSED_MAX {
-            let result = self.client.post(&self.endpoint, headers.clone(), body.clone()).await;
+            let result = self.client.post(&self.endpoint, headers.clone(), claim.body.clone()).await;
             let detail = result.as_ref().err().map(|error| crate::chain(error));
             if let Some(outcome) = verdict::outcome(result) {
                 return Ended { claim, outcome, detail };
@@ -269,7 +258,7 @@ mod tests {
         destination::Mapping,
         export::{ExportId, NewExport},
         profile::update::UpdateId,
-        store::{Change, Committed, StoreOwner},
+        store::{Change, Committed, Keeping, StoreOwner},
         tls::{
             ClientTls, ClientTlsFiles, RootsSource,
             issue::{Authority, Period},
@@ -304,7 +293,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (destination, clock) = (destination(dir.path()), Clock::system());
         let (id, now) = (UpdateId::new(clock.now()), clock.now());
-        let owner = StoreOwner::open(&dir.path().join("state"), &[destination.id().clone()]).unwrap();
+        let owner =
+            StoreOwner::open(&dir.path().join("state"), &[destination.id().clone()], &Keeping::default()).unwrap();
         let (export, to) = (ExportId::of(id, now, destination.id()), destination.id().clone());
         let decide = move |_| {
             Ok(Change {

@@ -83,6 +83,7 @@ impl From<StoreError> for Problem {
                 (StatusCode::INTERNAL_SERVER_ERROR, "Profile Unreadable", "profile_unreadable")
             }
             StoreError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "Busy", "busy"),
+            StoreError::Full => (StatusCode::SERVICE_UNAVAILABLE, "Disk Full", "disk_full"),
             StoreError::Failed
             | StoreError::Directory { .. }
             | StoreError::InUse(_)

@@ -1,21 +1,25 @@
 //! The state directory: who may use it, in which format, and what of it must be synced.
 //!
 //! ```text
-//! state_dir/FORMAT   the format's number; a newer one is refused
-//! state_dir/lock     locked while a process has the store
-//! state_dir/store/   sled's own
+//! state_dir/FORMAT       the format's number; a newer one is refused
+//! state_dir/lock         locked while a process has the store
+//! state_dir/mark         the last commit known to be synced, and whether the store was closed
+//! state_dir/ballast      space set aside for a full disk
+//! state_dir/store/       sled's own
+//! state_dir/store.new/   a copy under way; never live
+//! state_dir/store.old/   what the copy takes the place of, between two renames
 //! ```
 
 use std::{
     fs::{self, DirBuilder, File, TryLockError},
-    io::{self, Write},
-    os::unix::fs::DirBuilderExt,
+    io::{self, ErrorKind, Write},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use super::StoreError;
+use super::{StoreError, space};
 
 /// The format that this version writes.
 const FORMAT: u32 = 1;
@@ -28,8 +32,21 @@ const LOCK_PAUSE: Duration = Duration::from_millis(5);
 pub(super) struct Files {
     dir: PathBuf,
     is_new: bool,
+    mark: File,
     _lock: File,
 }
+
+/// What was known of the store when the mark was written. A store that opens with less has lost what was acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// A commit that is on disk.
+    pub(super) commit: u64,
+    /// Whether the store was closed; else whoever had it was killed, or has it.
+    pub(super) closed: bool,
+}
+
+/// Pages that sled may keep in memory.
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 
 impl Files {
     /// Makes the directory if need be (mode 0700), and locks it.
@@ -56,7 +73,14 @@ impl Files {
             Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(path)),
             Err(TryLockError::Error(source)) => return Err(error(source)),
         }
-        Ok(Self { dir: dir.to_owned(), is_new: is_new(dir)?, _lock: lock })
+        let mark = File::options().create(true).truncate(false).read(true).write(true).open(dir.join("mark"));
+        let files = Self { dir: dir.to_owned(), is_new: is_new(dir)?, mark: mark.map_err(error)?, _lock: lock };
+        files.finish_swap().map_err(error)?;
+        Ok(files)
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// True until [`Files::finish`] was called once for this directory.
@@ -64,30 +88,109 @@ impl Files {
         self.is_new
     }
 
-    /// Opens sled. It panics rather than errs on some damage.
-    pub(super) fn open(&self, cache_bytes: u64) -> Result<sled::Db, StoreError> {
-        let config = sled::Config::new()
-            .path(self.dir.join("store"))
-            .cache_capacity(cache_bytes)
-            // The writer flushes; a timer of sled's own would only compete with it.
-            .flush_every_ms(None);
-        let patience = Instant::now() + LOCK_PATIENCE;
-        loop {
-            match catch_unwind(AssertUnwindSafe(|| config.open())) {
-                Ok(Ok(db)) => return Ok(db),
-                // The directory is ours: these are threads of a sled that this process has just closed.
-                Ok(Err(sled::Error::Io(error))) if is_locked(&error) && Instant::now() < patience => {
-                    std::thread::sleep(LOCK_PAUSE);
-                }
-                Ok(Err(error)) => return Err(self.failed(error)),
-                Err(_) => return Err(self.damaged("sled cannot open it")),
+    /// Opens the store; on a full disk, with the space that was set aside for it.
+    pub(super) fn open(&self) -> Result<sled::Db, StoreError> {
+        match open_sled(&self.dir.join("store")) {
+            Err(NotOpen::Io(error)) if error.kind() == ErrorKind::StorageFull && space::drop_ballast(&self.dir) => {
+                open_sled(&self.dir.join("store"))
             }
+            opened => opened,
         }
+        .map_err(|error| self.not_open(error))
+    }
+
+    /// Opens an empty database beside the store, for a copy.
+    pub(super) fn open_copy(&self) -> Result<sled::Db, StoreError> {
+        let copy = self.dir.join("store.new");
+        remove(&copy).map_err(|source| self.error(source))?;
+        open_sled(&copy).map_err(|error| self.not_open(error))
+    }
+
+    /// Puts the finished copy in the place of the store, and the old one aside or away. Killed at any point, the store is
+    /// the one or the other.
+    pub(super) fn swap(&self, keep_as: Option<&Path>) -> Result<(), StoreError> {
+        let (store, copy, old) = (self.dir.join("store"), self.dir.join("store.new"), self.dir.join("store.old"));
+        let done = || -> io::Result<()> {
+            sync_tree(&copy)?;
+            remove(&old)?;
+            if store.exists() {
+                fs::rename(&store, &old)?;
+            }
+            self.sync()?;
+            fs::rename(&copy, &store)?;
+            self.sync()?;
+            match keep_as {
+                Some(aside) if old.exists() => fs::rename(&old, aside).and_then(|()| self.sync()),
+                _ => remove(&old),
+            }
+        };
+        done().map_err(|source| self.error(source))
+    }
+
+    /// Ends a swap that was cut off, and removes an unfinished copy.
+    fn finish_swap(&self) -> io::Result<()> {
+        let (store, copy, old) = (self.dir.join("store"), self.dir.join("store.new"), self.dir.join("store.old"));
+        if old.exists() && !store.exists() {
+            // Only a finished copy gets that far.
+            fs::rename(&copy, &store)?;
+            self.sync()?;
+        }
+        remove(&copy)?;
+        remove(&old)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.dir)?.sync_all()
+    }
+
+    /// What the mark says; nothing when it was never written, or is torn.
+    pub(super) fn read_mark(&self) -> Mark {
+        let mut bytes = [0; MARK_BYTES];
+        match self.mark.read_exact_at(&mut bytes, 0) {
+            Ok(()) => Mark::parse(&bytes).unwrap_or_default(),
+            Err(_) => Mark::default(),
+        }
+    }
+
+    /// Writes the mark over the old one, in one sector. It is not synced: an older one says less, but nothing false.
+    pub(super) fn write_mark(&self, mark: Mark) {
+        // An error leaves the older one.
+        let _ = self.mark.write_all_at(mark.line().as_bytes(), 0);
     }
 
     /// The database file, to be synced after sled's flush.
     pub(super) fn database(&self) -> Result<File, StoreError> {
         File::options().read(true).write(true).open(self.dir.join("store/db")).map_err(|source| self.error(source))
+    }
+
+    /// Bytes that the store takes on disk.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        disk_bytes(&self.dir.join("store"))
+    }
+
+    /// A name for a store that is put aside.
+    pub(super) fn aside(&self, word: &str) -> PathBuf {
+        let names = (1..).map(|count: u32| self.dir.join(format!("store.{word}-{count}")));
+        names.into_iter().find(|path| !path.exists()).expect("there are more names than directories")
+    }
+
+    /// Removes sled's snapshots: its log says all that they say, and takes longer to read.
+    pub(super) fn remove_snapshots(&self) -> Result<(), StoreError> {
+        let remove = || -> io::Result<()> {
+            for entry in fs::read_dir(self.dir.join("store"))? {
+                let entry = entry?;
+                if entry.file_name().to_string_lossy().starts_with("snap.") {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+            Ok(())
+        };
+        remove().map_err(|source| self.error(source))
+    }
+
+    /// The next start is a first one.
+    pub(super) fn forget_format(&self) -> Result<(), StoreError> {
+        fs::remove_file(self.dir.join("FORMAT")).and_then(|()| self.sync()).map_err(|source| self.error(source))
     }
 
     /// Makes a first start durable: directories, then the format's number.
@@ -96,13 +199,13 @@ impl Files {
             return Ok(());
         }
         let done = || -> io::Result<()> {
-            File::open(self.dir.join("store"))?.sync_all()?;
+            sync_tree(&self.dir.join("store"))?;
             // Whole or not at all: an empty one would be taken for another format.
             let mut format = File::create(self.dir.join("FORMAT.new"))?;
             writeln!(format, "{FORMAT}")?;
             format.sync_all()?;
             fs::rename(self.dir.join("FORMAT.new"), self.dir.join("FORMAT"))?;
-            File::open(&self.dir)?.sync_all()?;
+            self.sync()?;
             // A parent that we may not read was made by somebody else, long before.
             let parent = self.dir.canonicalize()?.parent().map(File::open);
             parent.and_then(Result::ok).map_or(Ok(()), |parent| parent.sync_all())
@@ -114,6 +217,13 @@ impl Files {
         match error {
             sled::Error::Io(source) => self.error(source),
             other => self.damaged(&other.to_string()),
+        }
+    }
+
+    fn not_open(&self, error: NotOpen) -> StoreError {
+        match error {
+            NotOpen::Io(source) => self.error(source),
+            NotOpen::Damaged(what) => self.damaged(&what),
         }
     }
 
@@ -135,12 +245,131 @@ pub(super) fn is_new(dir: &Path) -> Result<bool, StoreError> {
     match fs::read_to_string(dir.join("FORMAT")) {
         Ok(text) if text.trim() == FORMAT.to_string() => Ok(false),
         Ok(text) => Err(StoreError::Newer { path, found: text.trim().to_owned(), supported: FORMAT }),
-        Err(missing) if missing.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(missing) if missing.kind() == ErrorKind::NotFound => Ok(true),
         Err(source) => Err(StoreError::Directory { path, source }),
+    }
+}
+
+/// Digits, a word, a checksum, and the blanks between.
+const MARK_BYTES: usize = 20 + 1 + 6 + 1 + 8 + 1;
+
+impl Mark {
+    fn line(self) -> String {
+        let said = format!("{:020} {}", self.commit, if self.closed { "closed" } else { "open  " });
+        format!("{said} {:08x}\n", crc32fast::hash(said.as_bytes()))
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let commit = std::str::from_utf8(bytes.get(..20)?).ok()?.parse().ok()?;
+        let whole = [false, true].map(|closed| Self { commit, closed });
+        whole.into_iter().find(|mark| mark.line().as_bytes() == bytes)
+    }
+}
+
+/// Why sled does not open.
+enum NotOpen {
+    Io(io::Error),
+    Damaged(String),
+}
+
+/// I/O errors that sled makes of files that end early or say what cannot be.
+const SPEAKS_OF_DAMAGE: [ErrorKind; 4] =
+    [ErrorKind::UnexpectedEof, ErrorKind::InvalidData, ErrorKind::InvalidInput, ErrorKind::Other];
+
+/// Opens sled. It panics rather than errs on some damage.
+fn open_sled(path: &Path) -> Result<sled::Db, NotOpen> {
+    let config = sled::Config::new()
+        .path(path)
+        .cache_capacity(CACHE_BYTES)
+        // The syncer flushes; a timer of sled's own would only compete with it.
+        .flush_every_ms(None);
+    let patience = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match catch_unwind(AssertUnwindSafe(|| config.open())) {
+            Ok(Ok(db)) => return Ok(db),
+            // The directory is ours: these are threads of a sled that this process has just closed.
+            Ok(Err(sled::Error::Io(error))) if is_locked(&error) && Instant::now() < patience => {
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Ok(Err(sled::Error::Io(error))) if !SPEAKS_OF_DAMAGE.contains(&error.kind()) => {
+                return Err(NotOpen::Io(error));
+            }
+            Ok(Err(error)) => return Err(NotOpen::Damaged(error.to_string())),
+            Err(_) => return Err(NotOpen::Damaged("sled cannot open it".to_owned())),
+        }
+    }
+}
+
+/// Syncs a directory with all files in it.
+fn sync_tree(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => sync_tree(&entry.path())?,
+            false => File::open(entry.path())?.sync_all()?,
+        }
+    }
+    File::open(dir)?.sync_all()
+}
+
+fn disk_bytes(dir: &Path) -> u64 {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let of = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => disk_bytes(&entry.path()),
+        Ok(found) => found.blocks() * 512,
+        Err(_) => 0,
+    };
+    entries.map(of).sum()
+}
+
+/// Removes a directory with all in it, if there is one.
+fn remove(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
 /// sled says so in words only: the error's kind is `Other`.
 fn is_locked(error: &io::Error) -> bool {
     error.to_string().contains("could not acquire lock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mark_reads_back_and_a_torn_one_says_nothing() {
+        let mark = Mark { commit: 4711, closed: true };
+        let line = mark.line();
+        assert_eq!((line.len(), Mark::parse(line.as_bytes())), (MARK_BYTES, Some(mark)));
+        for at in 0..line.len() {
+            let mut bent = line.clone().into_bytes();
+            bent[at] ^= 1;
+            assert_eq!(Mark::parse(&bent), None, "byte {at}");
+        }
+    }
+
+    #[test]
+    fn swap_that_is_cut_off_leaves_the_one_store_or_the_other() {
+        let cases: [(&[&str], &str); 4] = [
+            (&["store"], "store"),
+            (&["store", "store.new"], "store"),
+            (&["store.old", "store.new"], "store.new"),
+            (&["store.old", "store"], "store"),
+        ];
+        for (there, survivor) in cases {
+            let dir = tempfile::tempdir().unwrap();
+            for name in there {
+                fs::create_dir(dir.path().join(name)).unwrap();
+                fs::write(dir.path().join(name).join("who"), name).unwrap();
+            }
+
+            let files = Files::prepare(dir.path()).unwrap();
+
+            assert_eq!(fs::read_to_string(files.dir.join("store/who")).unwrap(), survivor, "{there:?}");
+            assert!(!files.dir.join("store.new").exists() && !files.dir.join("store.old").exists());
+        }
+    }
 }

@@ -2,7 +2,10 @@
 
 use serde::de::DeserializeOwned;
 
-use super::record::{self, Unreadable};
+use super::{
+    frozen::Frozen,
+    record::{self, Unreadable},
+};
 use crate::profile::{ProfileKey, identity::Identity};
 
 /// The tables that are walked.
@@ -31,8 +34,8 @@ pub(super) fn entry(table: Table, destination: u32, number: u64) -> Vec<u8> {
     [letter.as_slice(), &destination.to_be_bytes(), &number.to_be_bytes()].concat()
 }
 
-pub(super) fn body(number: u64) -> Vec<u8> {
-    [b"b", number.to_be_bytes().as_slice()].concat()
+pub(super) fn name(destination: u32) -> Vec<u8> {
+    [b"n", destination.to_be_bytes().as_slice()].concat()
 }
 
 pub(super) fn standing(destination: u32) -> Vec<u8> {
@@ -82,7 +85,7 @@ pub(super) fn walk<T: DeserializeOwned>(
             }
             let number = u64::from_be_bytes(key[key.len() - 8..].try_into().expect("keys end in a number"));
             match record::assemble(&db, key, &first) {
-                Ok(payload) => return Some(Ok((number, postcard::from_bytes(&payload).ok()))),
+                Ok(payload) => return Some(Ok((number, Frozen::part(payload).map(|(entry, _)| entry)))),
                 Err(Unreadable::Damaged) => return Some(Ok((number, None))),
                 Err(Unreadable::Failed(error)) => {
                     failed = true;

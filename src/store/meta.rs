@@ -8,22 +8,29 @@ use super::{
     layout,
     record::{self, Unreadable},
 };
-use crate::destination::DestinationId;
+use crate::{destination::DestinationId, profile::ProfileKey};
 
-/// The record under `m`.
+/// The record under `m`, as JSON: a counter that a later version adds is zero in what this one wrote.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Meta {
+    /// How often a slice was applied.
+    pub(super) commit: u64,
     /// The number of the youngest export.
     pub(super) last_number: u64,
+    /// The profile written last: a store that has lost it has lost more.
+    pub(super) last_profile: Option<ProfileKey>,
+    pub(super) profiles: u64,
     pub(super) applied: u64,
     pub(super) unchanged: u64,
     pub(super) quarantined: u64,
     pub(super) live_bytes: i64,
-    destinations: BTreeMap<DestinationId, Entry>,
+    pub(super) destinations: BTreeMap<DestinationId, Entry>,
 }
 
 /// What is counted of one destination.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Entry {
     /// Its number in keys.
     pub(super) number: u32,
@@ -36,8 +43,10 @@ pub(super) struct Entry {
 }
 
 /// What was counted since the store was made.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counters {
+    /// Profiles that there are.
+    pub profiles: u64,
     /// Updates that changed a profile or made an export.
     pub applied: u64,
     /// Updates that changed nothing.
@@ -51,7 +60,7 @@ pub struct Counters {
 }
 
 /// What was counted of one destination: made = delivered + dead + damaged + waiting.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DestinationCounters {
     /// Exports made.
     pub made: u64,
@@ -65,14 +74,20 @@ pub struct DestinationCounters {
     pub waiting: u64,
 }
 
+impl Entry {
+    pub(super) fn waiting(&self) -> u64 {
+        self.made.saturating_sub(self.delivered + self.dead + self.damaged)
+    }
+}
+
 impl Meta {
     pub(super) fn read(db: &sled::Tree) -> Result<Option<Self>, Unreadable> {
         let payload = record::read(db, layout::META)?;
-        payload.map(|bytes| postcard::from_bytes(&bytes).map_err(|_| Unreadable::Damaged)).transpose()
+        payload.map(|bytes| serde_json::from_slice(&bytes).map_err(|_| Unreadable::Damaged)).transpose()
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        postcard::to_stdvec(self).expect("counters have a fixed shape")
+        serde_json::to_vec(self).expect("counters are numbers by name")
     }
 
     /// The destination's number in keys; a new one gets the next, and keeps it for ever.
@@ -81,7 +96,7 @@ impl Meta {
     }
 
     pub(super) fn entry(&mut self, destination: &DestinationId) -> &mut Entry {
-        let next = u32::try_from(self.destinations.len()).expect("fewer destinations than numbers");
+        let next = self.destinations.values().map(|entry| entry.number + 1).max().unwrap_or_default();
         let low_water = self.last_number + 1;
         self.destinations.entry(destination.clone()).or_insert_with(|| Entry {
             number: next,
@@ -98,19 +113,28 @@ impl Meta {
         self.destinations.iter()
     }
 
+    /// Exports of a destination that were put aside.
+    pub(super) fn damaged(&self, destination: &DestinationId) -> u64 {
+        self.destinations.get(destination).map_or(0, |entry| entry.damaged)
+    }
+
+    pub(super) fn live_bytes(&self) -> u64 {
+        u64::try_from(self.live_bytes).unwrap_or_default()
+    }
+
     pub(super) fn counters(&self) -> Counters {
-        let Self { last_number: _, applied, unchanged, quarantined, live_bytes, destinations } = self;
+        let Self { commit: _, last_number: _, last_profile: _, profiles, applied, unchanged, quarantined, .. } = self;
         let counted = |entry: &Entry| {
             let Entry { number: _, made, delivered, dead, damaged, low_water: _ } = *entry;
-            let waiting = made.saturating_sub(delivered + dead + damaged);
-            DestinationCounters { made, delivered, dead, damaged, waiting }
+            DestinationCounters { made, delivered, dead, damaged, waiting: entry.waiting() }
         };
         Counters {
+            profiles: *profiles,
             applied: *applied,
             unchanged: *unchanged,
             quarantined: *quarantined,
-            live_bytes: u64::try_from(*live_bytes).unwrap_or_default(),
-            destinations: destinations.iter().map(|(id, entry)| (id.clone(), counted(entry))).collect(),
+            live_bytes: self.live_bytes(),
+            destinations: self.destinations.iter().map(|(id, entry)| (id.clone(), counted(entry))).collect(),
         }
     }
 }

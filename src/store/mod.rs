@@ -6,12 +6,12 @@
 //!
 //! | table | key | record | changes |
 //! |---|---|---|---|
-//! | `m` | | last commit number, counters, destination numbers | once a slice |
+//! | `m` | | last commit and export numbers, counters, as JSON | once a slice |
+//! | `n` | destination (4) | its name: what can be salvaged needs it | when a destination is new |
 //! | `p` | profile key (16) | snapshot, as `pipeline` encodes it | each update |
 //! | `i` | folded namespace, 0, value | profile key | when an identity is new or its profile was joined |
-//! | `s` | destination (4), number (8) | [`Export`]: the scheduling entry, with attempts and due time | made, each attempt, gone when settled |
-//! | `b` | number (8) | why the export was made, and its body | made and gone with the export |
-//! | `d` | destination (4), number (8) | [`DeadLetter`]; its body stays in `b` | when an export dies |
+//! | `s` | destination (4), number (8) | [`Export`], with attempts and due time; then why it was made, and its body | made, each attempt, gone when settled |
+//! | `d` | destination (4), number (8) | [`DeadLetter`]; then the same | when an export dies |
 //! | `g` | destination (4) | [`Standing`]: hold, last accepted certificate | with the settlement that changed it |
 //! | `x` | the key of another record | its bytes, as found | when a record fails its checksum |
 //!
@@ -23,9 +23,9 @@
 //!
 //! A thread of its own takes what is waiting ([`writer`]): for each update it reads the profiles that its identities lead
 //! to, calls the `decide` it was handed, and stages the result. Slices of up to 16 updates are applied, each as one atomic
-//! batch; then, once for the whole group, sled is flushed **and the database file is synced**, because sled's own flush
-//! does not survive a power cut; only then is anybody answered. So a profile and its exports are one commit, and a 2xx
-//! means that both are on disk.
+//! batch. The whole group goes to a second thread ([`syncer`]) while the next is decided: there sled is flushed **and the
+//! database file is synced**, because sled's own flush does not survive a power cut; only then is anybody answered. So a
+//! profile and its exports are one commit, and a 2xx means that both are on disk.
 //!
 //! # What readers see
 //!
@@ -36,23 +36,22 @@
 //!
 //! # When it fails
 //!
-//! After a failed write or sync nothing more is written: the page cache can no longer be believed. Every later call gets
-//! [`StoreError::Failed`], nothing more is sent, readiness goes red, and a restart recovers what was synced. A record that fails its checksum is
-//! moved to `x` and counted, and the rest goes on.
+//! A failed write, sync or read turns health red: updates get [`StoreError::Failed`] or [`StoreError::Full`], nothing more
+//! is sent, and the writer mends the store ([`mend`]) without a restart. A record that fails its checksum is moved to `x`
+//! and counted, and the rest goes on. Opening ([`open`]) looks whether all is there, against a mark beside the database.
+//! What cannot be opened is refused with the command that salvages it ([`upkeep`]).
 //!
-//! Left out so far: compaction, salvage, the disk contract, receipts.
+//! # How full it is
+//!
+//! Inlets close at a limit of live bytes or of free disk space ([`space`]), and open again as exports drain.
+//!
+//! Left out so far: receipts.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc, thread::JoinHandle};
 
+use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, TryAcquireError, mpsc, oneshot};
+use tracing::{error, info, warn};
 
 use crate::{
     destination::{DestinationId, Standing},
@@ -61,47 +60,69 @@ use crate::{
 };
 
 mod change;
+mod copy;
 mod files;
+mod frozen;
 mod layout;
+mod live;
+mod mend;
 mod meta;
+mod open;
 mod queue;
 mod record;
+mod space;
+mod survey;
+mod syncer;
+pub mod upkeep;
 mod window;
 mod writer;
 
 pub use change::{Change, Found};
+pub use live::Health;
 pub use meta::{Counters, DestinationCounters};
 pub use queue::{Claim, Queue};
+pub use space::{Limits, Room};
 
-use files::Files;
+use files::{Files, Mark};
 use layout::Table;
-use meta::Meta;
-use record::Unreadable;
-use writer::{Answer, Command, Decide, Failure, Writer};
+use live::Live;
+use open::Opened;
+use space::Space;
+use writer::{Answer, Command, Decide, Shared};
 
 /// Updates that may wait for the writer. Beyond it the inlet says 503: a sender's retry costs less than our memory.
 const UPDATES_WAITING_MAX: usize = 1024;
-/// Memory that sled may use for pages.
-const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// A store whose files have so many times its live bytes is mostly air, and is compacted when it is opened. sled levels off
+/// at 3 to 5 under random writes.
+const AIR_MAX: u64 = 8;
+/// Smaller files are not worth it.
+const AIR_BYTES_MIN: u64 = 256 * 1024 * 1024;
+
+/// How a store is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keeping {
+    /// When inlets close.
+    pub limits: Limits,
+    /// Whether what cannot be read may be left behind, rather than wait for a person.
+    pub salvages: bool,
+}
 
 /// A handle to the store. Clones share it.
 #[derive(Clone)]
 pub struct Store {
-    db: sled::Db,
+    live: Arc<Live>,
+    space: Arc<Space>,
     commands: mpsc::UnboundedSender<Command>,
     room: Arc<Semaphore>,
-    failed: Arc<AtomicBool>,
     queues: Arc<BTreeMap<DestinationId, Arc<Queue>>>,
 }
 
-/// Owns the writer's thread and the lock on the directory. [Closed](StoreOwner::close), it ends in order and says when; only
+/// Owns the writer's thread, and with it the lock on the directory. [Closed](StoreOwner::close), it ends in order and says when; only
 /// dropped, the writer ends by itself some time later.
 #[must_use]
 pub struct StoreOwner {
     store: Store,
     writer: Option<JoinHandle<()>>,
-    // Held until the end: nobody else opens the directory meanwhile.
-    _files: Files,
 }
 
 /// Why the store did not do what was asked.
@@ -133,16 +154,22 @@ pub enum StoreError {
     #[error("there is no store in {0}")]
     Missing(String),
     /// It opened, or did not, in a state that cannot be true.
-    #[error("the store in {path} is damaged: {what}; keep a copy of the directory, then move it aside to start afresh")]
+    #[error(
+        "the store in {path} is damaged: {what}; `postern store salvage --state-dir {path}` puts it aside and saves what reads"
+    )]
     Damaged {
         /// Where.
         path: String,
         /// What was found.
         what: String,
     },
-    /// A write, a flush or a sync failed, now or before.
-    #[error("the store failed and takes nothing more until a restart")]
+    /// A write, a sync or a read failed, and it is not mended yet.
+    #[error("the store failed and is being mended; nothing was kept, send it again")]
     Failed,
+    /// The disk is full, or the store has reached its limit.
+    #[error("the store or its disk is full until exports have drained; nothing was kept, send it again")]
+    Full,
+
     /// More updates are waiting than we hold.
     #[error("{UPDATES_WAITING_MAX} updates are waiting for the disk")]
     Busy,
@@ -162,12 +189,12 @@ pub enum Committed {
 
 impl StoreOwner {
     /// Opens the store in `dir`, or makes one there, with a queue for each of `destinations` and for all that ever had one.
+    /// One that is mostly air is compacted first.
     ///
     /// # Errors
-    /// All of [`StoreError`] but `Failed`, `Busy`, `Refused` and `Missing`. Nothing is changed then.
-    pub fn open(dir: &Path, destinations: &[DestinationId]) -> Result<Self, StoreError> {
-        let files = Files::prepare(dir)?;
-        Self::start(files, destinations)
+    /// Those of [`StoreError`] that speak of opening. Nothing is changed then.
+    pub fn open(dir: &Path, destinations: &[DestinationId], keeping: &Keeping) -> Result<Self, StoreError> {
+        Self::start(Files::prepare(dir)?, destinations, keeping)
     }
 
     /// Opens the store in `dir` if there is one.
@@ -175,37 +202,47 @@ impl StoreOwner {
     /// # Errors
     /// [`StoreError::Missing`], and as [`StoreOwner::open`].
     pub fn open_existing(dir: &Path) -> Result<Self, StoreError> {
-        Self::start(Files::existing(dir)?, &[])
+        Self::start(Files::existing(dir)?, &[], &Keeping::default())
     }
 
-    fn start(files: Files, destinations: &[DestinationId]) -> Result<Self, StoreError> {
-        let db = files.open(CACHE_BYTES)?;
-        let mut meta = match Meta::read(&db) {
-            Ok(Some(meta)) => meta,
-            Ok(None) if files.is_new() => Meta::default(),
-            Ok(None) => return Err(files.damaged("its counters are gone")),
-            Err(Unreadable::Damaged) => return Err(files.damaged("its counters fail their checksum")),
-            Err(Unreadable::Failed(error)) => return Err(files.failed(error)),
-        };
-        for destination in destinations {
-            meta.number_of(destination);
+    fn start(files: Files, destinations: &[DestinationId], keeping: &Keeping) -> Result<Self, StoreError> {
+        let mut opened = open::open(&files)?;
+        if is_mostly_air(&files, &opened) {
+            info!(disk_bytes = files.disk_bytes(), live_bytes = opened.meta.live_bytes(), "compacting the store");
+            match upkeep::compact_open(&files, opened, &mut |_, _| {}) {
+                Ok(copied) => info!(disk_bytes = copied.disk_bytes[1], "compacted"),
+                // As it is it works too.
+                Err(error) => warn!(error = crate::chain(&error), "not compacted"),
+            }
+            opened = open::open(&files)?;
         }
-        let failed = Arc::new(AtomicBool::new(false));
-        let (commands, inbox) = mpsc::unbounded_channel();
-        let queue = |entry| Arc::new(Queue::new(db.clone(), entry, meta.last_number, commands.clone(), failed.clone()));
-        let queues: BTreeMap<_, _> = meta.destinations().map(|(id, entry)| (id.clone(), queue(entry))).collect();
-        let queues = Arc::new(queues);
-        let mut writer = Writer::new(db.clone(), files.database()?, meta, queues.clone(), failed.clone());
-        writer.first_commit().map_err(|failure| match failure {
-            Failure::Sync(source) => files.error(source),
-            Failure::Sled(error) => files.failed(error),
-        })?;
+        opened.introduce(destinations).map_err(|error| files.failed(error))?;
+        opened.file.sync_data().map_err(|source| files.error(source))?;
         files.finish()?;
+        files.write_mark(Mark { commit: opened.meta.commit, closed: false });
+
+        let live = Arc::new(Live::new(opened.db.clone(), opened.meta.commit));
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let queue = |(id, entry): (&DestinationId, &_)| {
+            let queue = Queue::new(live.clone(), entry, opened.meta.last_number, commands.clone());
+            (id.clone(), Arc::new(queue))
+        };
+        let queues: Arc<BTreeMap<_, _>> = Arc::new(opened.meta.destinations().map(queue).collect());
+        let space = Arc::new(Space::new(files.dir(), &keeping.limits).map_err(|source| files.error(source))?);
+        let shared = Shared {
+            files,
+            live: live.clone(),
+            space: space.clone(),
+            queues: queues.clone(),
+            commands: commands.clone(),
+            salvages: keeping.salvages,
+        };
+        let dir = shared.files.dir().display().to_string();
         let thread = std::thread::Builder::new().name("store-writer".to_owned());
-        let writer = Some(thread.spawn(move || writer.run(inbox)).map_err(|source| files.error(source))?);
+        let writer = thread.spawn(move || writer::run(&shared, opened, inbox));
+        let writer = writer.map_err(|source| StoreError::Directory { path: dir, source })?;
         let room = Arc::new(Semaphore::new(UPDATES_WAITING_MAX));
-        let store = Store { db, commands, room, failed, queues };
-        Ok(Self { store, writer, _files: files })
+        Ok(Self { store: Store { live, space, commands, room, queues }, writer: Some(writer) })
     }
 
     /// A handle for others.
@@ -219,7 +256,7 @@ impl StoreOwner {
         // An error means that the writer has ended already.
         let _ = self.store.commands.send(Command::Close);
         if self.writer.take().is_some_and(|writer| writer.join().is_err()) {
-            tracing::error!("the store's writer ended in a panic");
+            error!("the store's writer ended in a panic");
         }
     }
 }
@@ -229,6 +266,15 @@ impl Drop for StoreOwner {
         // The queues keep senders of their own, so the writer has to be told. An error means that it was.
         let _ = self.store.commands.send(Command::Close);
     }
+}
+
+fn is_mostly_air(files: &Files, opened: &Opened) -> bool {
+    files.disk_bytes() > AIR_BYTES_MIN.max(opened.meta.live_bytes().saturating_mul(AIR_MAX))
+}
+
+/// Whether whoever had the store in `dir` last was killed, or it is in use: opening it may then take a process down.
+pub fn was_cut_off(dir: &Path) -> bool {
+    Files::existing(dir).is_ok_and(|files| !files.read_mark().closed)
 }
 
 /// Says whether `run` could read the store in `dir`, if there is one, by its format alone: nothing is opened.
@@ -244,13 +290,19 @@ impl Store {
     /// what it decided is on disk.
     ///
     /// # Errors
-    /// [`StoreError::Busy`] at once when too many wait, [`StoreError::Refused`] with what `decide` said,
-    /// [`StoreError::Failed`] when it may not be on disk.
+    /// [`StoreError::Full`] at once when there is no room on disk and [`StoreError::Busy`] when too many wait,
+    /// [`StoreError::Refused`] with what `decide` said, [`StoreError::Failed`] when it may not be on disk.
     pub async fn update(
         &self,
         identities: Vec<Identity>,
         decide: impl FnOnce(Found) -> Result<Change, Refusal> + Send + 'static,
     ) -> Result<Committed, StoreError> {
+        if !self.live.is_good() {
+            return Err(self.live.error());
+        }
+        if !self.space.admits() {
+            return Err(StoreError::Full);
+        }
         let room = self.room.clone().try_acquire_owned().map_err(|error| match error {
             TryAcquireError::NoPermits => StoreError::Busy,
             TryAcquireError::Closed => StoreError::Failed,
@@ -259,7 +311,7 @@ impl Store {
         let answer = Answer { sender, _room: room };
         let decide: Decide = Box::new(decide);
         self.commands.send(Command::Update { identities, decide, answer }).map_err(|_| StoreError::Failed)?;
-        answered.await.map_err(|_| StoreError::Failed)?
+        answered.await.map_err(|_| self.live.error())?
     }
 
     /// Settles a claim: where its export goes next, and what was learned of the destination, in one commit. The next
@@ -267,9 +319,9 @@ impl Store {
     ///
     /// Claims are bounded by the destination, so this does not wait.
     pub fn settle(&self, claim: Claim, next: Next, standing: Option<Standing>) {
-        let (queue, number, lengths) = claim.release();
+        let released = claim.release();
         // An error means that the writer has ended: after a restart the export is waiting, as if never sent.
-        let _ = self.commands.send(Command::Settle { queue, number, lengths, next: Box::new(next), standing });
+        let _ = self.commands.send(Command::Settle { released, next: Box::new(next), standing });
     }
 
     /// The queue of a destination.
@@ -282,9 +334,24 @@ impl Store {
         self.queues.iter()
     }
 
-    /// True until a write or a sync has failed.
+    /// How it is doing.
+    pub fn health(&self) -> Health {
+        self.live.health()
+    }
+
+    /// True while it takes and gives.
     pub fn is_healthy(&self) -> bool {
-        !self.failed.load(Ordering::Relaxed) && !self.commands.is_closed()
+        self.live.is_good() && !self.commands.is_closed()
+    }
+
+    /// Returns when the store has ended, in whatever way: nothing mends it any more.
+    pub async fn ended(&self) {
+        self.commands.closed().await;
+    }
+
+    /// How full it is.
+    pub fn room(&self) -> Room {
+        self.space.room()
     }
 
     /// The counters, as synced.
@@ -299,26 +366,39 @@ impl Store {
 
     /// Bytes of the files that hold the store.
     pub fn bytes_on_disk(&self) -> u64 {
-        self.db.size_on_disk().unwrap_or_default()
+        self.live.db().and_then(|db| db.size_on_disk().ok()).unwrap_or_default()
     }
 
     /// What was last known of a destination.
     pub fn standing(&self, destination: &DestinationId) -> Standing {
-        let number = self.queues.get(destination).map(|queue| queue.destination());
-        let read = number.and_then(|number| record::read(&self.db, &layout::standing(number)).ok().flatten());
-        read.and_then(|bytes| postcard::from_bytes(&bytes).ok()).unwrap_or_default()
+        let read = || {
+            let (db, queue) = (self.live.db()?, self.queues.get(destination)?);
+            let bytes = record::read(&db, &layout::standing(queue.destination())).ok()??;
+            serde_json::from_slice(&bytes).ok()
+        };
+        read().unwrap_or_default()
     }
 
     /// A page of dead letters of a destination, oldest first, from number `from` on.
     pub fn dead_letters(&self, destination: &DestinationId, from: u64, most: usize) -> Vec<(u64, DeadLetter)> {
-        let Some(queue) = self.queues.get(destination) else { return Vec::new() };
-        layout::scan(&self.db, Table::Dead, queue.destination(), from, u64::MAX).take(most).collect()
+        self.page(Table::Dead, destination, from, |_| u64::MAX, most)
     }
 
     /// A page of waiting exports of a destination, oldest first, from number `from` on.
     pub fn waiting(&self, destination: &DestinationId, from: u64, most: usize) -> Vec<(u64, Export)> {
-        let Some(queue) = self.queues.get(destination) else { return Vec::new() };
-        layout::scan(&self.db, Table::Schedule, queue.destination(), from, queue.synced()).take(most).collect()
+        self.page(Table::Schedule, destination, from, Queue::synced, most)
+    }
+
+    fn page<T: DeserializeOwned>(
+        &self,
+        table: Table,
+        destination: &DestinationId,
+        from: u64,
+        to: impl Fn(&Queue) -> u64,
+        most: usize,
+    ) -> Vec<(u64, T)> {
+        let (Some(db), Some(queue)) = (self.live.db(), self.queues.get(destination)) else { return Vec::new() };
+        layout::scan(&db, table, queue.destination(), from, to(queue)).take(most).collect()
     }
 }
 

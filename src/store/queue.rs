@@ -2,34 +2,36 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 use tracing::error;
 
 use super::{
+    frozen::{self, Frozen},
     layout::{self, Table},
+    live::{Health, Live},
     meta::Entry,
     record::{self, Unreadable},
-    window::{WINDOW_MAX, Window},
+    window::{Claimed, Made, WINDOW_MAX, Window},
     writer::Command,
 };
-use crate::{clock::Timestamp, export::Export, trigger::Reason};
+use crate::{clock::Timestamp, export::Export};
 
 /// Exports are read from disk only where so many have room: each reading costs a walk.
 const ROOM_MIN: usize = WINDOW_MAX / 4;
 
 /// The waiting exports of one destination.
 pub struct Queue {
-    db: sled::Db,
+    live: Arc<Live>,
     destination: u32,
     window: Mutex<Window>,
+    /// Claims that there are.
+    held: AtomicUsize,
     changed: Notify,
     commands: mpsc::UnboundedSender<Command>,
-    failed: Arc<AtomicBool>,
 }
 
 /// An export in somebody's hands: nobody else gets it. Settled by [`super::Store::settle`]; dropped, it is waiting again.
@@ -37,51 +39,59 @@ pub struct Queue {
 pub struct Claim {
     queue: Arc<Queue>,
     number: u64,
-    lengths: Lengths,
+    /// There once the claim is handed out.
+    frozen: Option<Frozen>,
     /// The export as it is now.
     pub export: Export,
-    /// What is to be sent; `None` when it failed its checksum.
-    pub body: Option<Bytes>,
+    /// What is to be sent.
+    pub body: Bytes,
     settled: bool,
 }
 
-/// How many bytes an export's records have, so that settling it need not read them again.
-#[derive(Clone, Copy)]
-pub(super) struct Lengths {
-    /// Of the scheduling entry.
-    pub(super) entry: usize,
-    /// Of the body; none when it is damaged.
-    pub(super) body: Option<usize>,
-}
-
-/// What is kept apart from the scheduling entry: why the export was made, and its body.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Frozen {
-    pub(super) reasons: Vec<Reason>,
-    pub(super) body: Vec<u8>,
+/// What settling a claim needs to know of it.
+pub(super) struct Released {
+    pub(super) queue: Arc<Queue>,
+    pub(super) number: u64,
+    pub(super) frozen: Frozen,
+    /// Payload length of its record, so that it need not be read again.
+    pub(super) length: usize,
 }
 
 impl Queue {
-    pub(super) fn new(
-        db: sled::Db,
-        entry: &Entry,
-        synced: u64,
-        commands: mpsc::UnboundedSender<Command>,
-        failed: Arc<AtomicBool>,
-    ) -> Self {
+    pub(super) fn new(live: Arc<Live>, entry: &Entry, synced: u64, commands: mpsc::UnboundedSender<Command>) -> Self {
         let window = Mutex::new(Window::new(entry.low_water, synced));
-        Self { db, destination: entry.number, window, changed: Notify::new(), commands, failed }
+        let (destination, held, changed) = (entry.number, AtomicUsize::new(0), Notify::new());
+        Self { live, destination, window, held, changed, commands }
+    }
+
+    /// Begins anew on a store that was opened again. Nobody holds a claim.
+    pub(super) fn reset(&self, entry: &Entry, synced: u64) {
+        *self.window() = Window::new(entry.low_water, synced);
+        self.changed.notify_one();
     }
 
     /// Claims up to `most` exports that are due at `now`: retries first, then by age. Reads from disk: not for the
     /// runtime's threads.
     pub fn claim_due(self: &Arc<Self>, now: Timestamp, most: usize) -> Vec<Claim> {
         self.refill();
-        let due: Vec<(u64, Export)> = {
+        let due: Vec<Claimed> = {
             let mut window = self.window();
             std::iter::from_fn(|| window.claim_due(now)).take(most).collect()
         };
         self.claim(due)
+    }
+
+    /// As [`Queue::claim_due`], as long as nothing has to be read from disk: what was just made is in memory. `None` when
+    /// the first already would have to be.
+    pub fn claim_due_in_memory(self: &Arc<Self>, now: Timestamp, most: usize) -> Option<Vec<Claim>> {
+        let mut window = self.window();
+        if room_to_refill(&window).is_some() {
+            return None;
+        }
+        let due: Vec<Claimed> = std::iter::from_fn(|| window.claim_due_in_memory(now)).take(most).collect();
+        let on_disk = due.is_empty() && window.next_due(now).is_some_and(|due| due <= now);
+        drop(window);
+        (!on_disk).then(|| self.claim(due))
     }
 
     /// Claims the oldest export behind number `after` that is first in its line, due or not; from the front when there is
@@ -93,41 +103,39 @@ impl Queue {
     }
 
     /// Makes all claims before it reads any body: should reading panic, as sled does on some damage, each is given back.
-    fn claim(self: &Arc<Self>, exports: Vec<(u64, Export)>) -> Vec<Claim> {
-        let empty = |(number, export): (u64, Export)| Claim {
-            queue: self.clone(),
-            number,
-            lengths: Lengths { entry: encoded_length(&export), body: None },
-            export,
-            body: None,
-            settled: false,
+    fn claim(self: &Arc<Self>, exports: Vec<Claimed>) -> Vec<Claim> {
+        self.held.fetch_add(exports.len(), Ordering::Relaxed);
+        let claim = |(number, export, frozen)| {
+            let (queue, body) = (self.clone(), Bytes::new());
+            Claim { queue, number, frozen, export, body, settled: false }
         };
-        let mut claims: Vec<Claim> = exports.into_iter().map(empty).collect();
+        let mut claims: Vec<Claim> = exports.into_iter().map(claim).collect();
         let mut readable = true;
         claims.retain_mut(|claim| {
-            readable = readable && claim.read().map_err(|error| self.fail(&error)).is_ok();
-            readable
+            let whole = if readable { claim.fill() } else { Ok(false) };
+            whole.unwrap_or_else(|error| {
+                self.fail(&error);
+                readable = false;
+                false
+            })
         });
         claims
     }
 
     /// Reads on where the window has room for a good part of what is missing.
-    fn refill(&self) {
-        let Some((from, to, room)) = self.window().missing() else { return };
-        if room < ROOM_MIN {
-            return;
-        }
+    fn refill(self: &Arc<Self>) {
+        let Some((from, to, room)) = room_to_refill(&self.window()) else { return };
+        let Some(db) = self.live.db() else { return };
         let (mut read, mut reached) = (Vec::new(), to);
-        for item in layout::walk(&self.db, Table::Schedule, self.destination, from, to) {
-            let (number, export) = match item {
+        for item in layout::walk(&db, Table::Schedule, self.destination, from, to) {
+            let (number, export): (u64, Option<Export>) = match item {
                 Ok(item) => item,
                 // Nothing is passed over: what was not read is not reached.
                 Err(error) => return self.fail(&error),
             };
             match export {
                 Some(export) => read.push((number, export)),
-                // An error means that the writer has ended, and everything with it.
-                None => drop(self.commands.send(Command::PutAside { destination: self.destination, number })),
+                None => self.put_aside(number),
             }
             if read.len() == room {
                 reached = number;
@@ -137,9 +145,15 @@ impl Queue {
         self.window().refill(read, reached);
     }
 
+    fn put_aside(self: &Arc<Self>, number: u64) {
+        // An error means that the writer has ended, and everything with it.
+        let _ = self.commands.send(Command::PutAside { queue: self.clone(), number });
+    }
+
     fn fail(&self, error: &sled::Error) {
-        if !self.failed.swap(true, Ordering::Relaxed) {
-            error!(%error, "cannot read from the store; nothing more is accepted or sent until a restart");
+        if self.live.fail(Health::Failed) {
+            error!(%error, "cannot read from the store");
+            let _ = self.commands.send(Command::Failed);
         }
     }
 
@@ -151,8 +165,7 @@ impl Queue {
     /// True when claiming at `now` may find something: an export is due, or some are to be read from disk.
     pub fn has_due(&self, now: Timestamp) -> bool {
         let window = self.window();
-        let on_disk = window.missing().is_some_and(|(_, _, room)| room >= ROOM_MIN);
-        on_disk || window.next_due(now).is_some_and(|due| due <= now)
+        room_to_refill(&window).is_some() || window.next_due(now).is_some_and(|due| due <= now)
     }
 
     /// When the next export may go, as seen at `now`; `None` when none waits for that alone.
@@ -163,6 +176,11 @@ impl Queue {
     /// How many are claimed: under way, or their settlement not yet on disk.
     pub fn claimed(&self) -> usize {
         self.window().claimed()
+    }
+
+    /// How many claims there are that are neither settled nor given back.
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
     }
 
     /// When the update of the oldest waiting export came in.
@@ -182,7 +200,7 @@ impl Queue {
         self.window().low_water()
     }
 
-    pub(super) fn publish(&self, made: Vec<(u64, Export)>, synced: u64) {
+    pub(super) fn publish(&self, made: Vec<Made>, synced: u64) {
         let news = !made.is_empty();
         self.window().publish(made, synced);
         if news {
@@ -212,32 +230,45 @@ impl Claim {
         self.number
     }
 
-    fn read(&mut self) -> Result<(), sled::Error> {
-        let payload = match record::read(&self.queue.db, &layout::body(self.number)) {
-            Ok(payload) => payload,
-            Err(Unreadable::Damaged) => None,
-            Err(Unreadable::Failed(error)) => return Err(error),
-        };
-        self.lengths.body = payload.as_ref().map(Vec::len);
-        let frozen = payload.and_then(|payload| postcard::from_bytes::<Frozen>(&payload).ok());
-        self.body = frozen.map(|frozen| Bytes::from(frozen.body));
-        Ok(())
+    /// Reads what is not in memory; false when that is damaged, and on its way to be put aside.
+    fn fill(&mut self) -> Result<bool, sled::Error> {
+        if self.frozen.is_none() {
+            let key = layout::entry(Table::Schedule, self.queue.destination, self.number);
+            let Some(db) = self.queue.live.db() else { return Ok(false) };
+            self.frozen = match record::read(&db, &key) {
+                Ok(payload) => payload.and_then(Frozen::part::<Export>).map(|(_, frozen)| frozen),
+                Err(Unreadable::Damaged) => None,
+                Err(Unreadable::Failed(error)) => return Err(error),
+            };
+        }
+        let body = self.frozen.as_ref().and_then(Frozen::body);
+        if body.is_none() {
+            // It stays claimed until that is on disk.
+            self.settled = true;
+            self.queue.put_aside(self.number);
+        }
+        self.body = body.unwrap_or_default();
+        Ok(!self.settled)
     }
 
-    pub(super) fn release(mut self) -> (Arc<Queue>, u64, Lengths) {
+    pub(super) fn release(mut self) -> Released {
         self.settled = true;
-        (self.queue.clone(), self.number, self.lengths)
+        let frozen = self.frozen.take().expect("a claim is filled before it is handed out");
+        let length = frozen::encoded_length(&self.export) + frozen.as_bytes().len();
+        Released { queue: self.queue.clone(), number: self.number, frozen, length }
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        self.queue.held.fetch_sub(1, Ordering::Relaxed);
         if !self.settled {
             self.queue.give_back(self.number, None);
         }
     }
 }
 
-fn encoded_length(export: &Export) -> usize {
-    postcard::serialize_with_flavor(export, postcard::ser_flavors::Size::default()).expect("exports have a shape")
+/// What to read from disk next, where so much room is worth it.
+fn room_to_refill(window: &Window) -> Option<(u64, u64, usize)> {
+    window.missing().filter(|(_, _, room)| *room >= ROOM_MIN)
 }

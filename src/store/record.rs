@@ -29,31 +29,47 @@ pub(super) enum Unreadable {
 }
 
 /// Stages moving all chunks under a key, whatever they hold, to the same chunks of another.
-pub(super) fn move_away(db: &sled::Tree, batch: &mut Batch, key: &[u8], to: &[u8]) -> sled::Result<()> {
-    for index in 0..=usize::from(u8::MAX) {
-        let Some(bytes) = db.get(chunk_key(key, index))? else { break };
-        batch.insert(chunk_key(to, index), bytes);
-        batch.remove(chunk_key(key, index));
-    }
-    Ok(())
+pub(super) fn move_away(db: &sled::Tree, batch: &mut Batch, key: &[u8], to: &[u8]) -> sled::Result<Staged> {
+    let copied = copy_away(db, batch, key, to)?;
+    (0..copied.operations).for_each(|index| batch.remove(chunk_key(key, index)));
+    // Each chunk's key is longer there.
+    let bytes = (copied.operations * (to.len() - key.len())) as i64;
+    Ok(Staged { operations: 2 * copied.operations, bytes })
 }
 
-/// Stages writing a record. `before` is the payload length of the record that it replaces.
-pub(super) fn put(batch: &mut Batch, key: &[u8], payload: &[u8], before: Option<usize>) -> Staged {
-    assert!(payload.len() <= PAYLOAD_MAX, "records are bounded by the profile's limit");
-    let length = u32::try_from(payload.len()).expect("bounded by PAYLOAD_MAX");
-    let mut sealed = Vec::with_capacity(HEADER + payload.len());
+/// Stages copying all chunks under a key, whatever they hold, to the same chunks of another.
+pub(super) fn copy_away(db: &sled::Tree, batch: &mut Batch, key: &[u8], to: &[u8]) -> sled::Result<Staged> {
+    let mut copied = Staged { operations: 0, bytes: 0 };
+    for index in 0..=usize::from(u8::MAX) {
+        let Some(bytes) = db.get(chunk_key(key, index))? else { break };
+        copied.operations += 1;
+        copied.bytes += (to.len() + 1 + bytes.len()) as i64;
+        batch.insert(chunk_key(to, index), bytes);
+    }
+    Ok(copied)
+}
+
+/// Whether anything stands under a key, good or bad.
+pub(super) fn is_there(db: &sled::Tree, key: &[u8]) -> sled::Result<bool> {
+    db.contains_key(chunk_key(key, 0))
+}
+
+/// Stages writing a record whose payload comes in parts. `before` is the payload length of the record that it replaces.
+pub(super) fn put(batch: &mut Batch, key: &[u8], payload: &[&[u8]], before: Option<usize>) -> Staged {
+    let length = payload.iter().map(|part| part.len()).sum();
+    assert!(length <= PAYLOAD_MAX, "records are bounded by the profile's limit");
+    let mut sealed = Vec::with_capacity(HEADER + length);
     sealed.push(VERSION);
     sealed.extend(checksum(key, payload).to_le_bytes());
-    sealed.extend(length.to_le_bytes());
-    sealed.extend(payload);
+    sealed.extend(u32::try_from(length).expect("bounded by PAYLOAD_MAX").to_le_bytes());
+    payload.iter().for_each(|part| sealed.extend_from_slice(part));
     for (index, chunk) in sealed.chunks(CHUNK).enumerate() {
         batch.insert(chunk_key(key, index), chunk);
     }
-    let (now, then) = (chunks(payload.len()), before.map_or(0, chunks));
+    let (now, then) = (chunks(length), before.map_or(0, chunks));
     (now..then).for_each(|index| batch.remove(chunk_key(key, index)));
     let freed = before.map_or(0, |length| bytes(key, length));
-    Staged { operations: now.max(then), bytes: bytes(key, payload.len()) - freed }
+    Staged { operations: now.max(then), bytes: bytes(key, length) - freed }
 }
 
 /// Stages removing a record whose payload has `length` bytes.
@@ -95,15 +111,15 @@ pub(super) fn assemble(db: &sled::Tree, key: &[u8], first: &[u8]) -> Result<Vec<
     for index in 1..chunks(length) {
         payload.extend(db.get(chunk_key(key, index))?.ok_or(Damaged)?.iter());
     }
-    let whole = payload.len() == length && checksum(key, &payload) == u32::from_le_bytes([c0, c1, c2, c3]);
+    let whole = payload.len() == length && checksum(key, &[&payload]) == u32::from_le_bytes([c0, c1, c2, c3]);
     if whole { Ok(payload) } else { Err(Damaged) }
 }
 
 // The key is part of it: a record that ends up under another key is found out too.
-fn checksum(key: &[u8], payload: &[u8]) -> u32 {
+fn checksum(key: &[u8], payload: &[&[u8]]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(key);
-    hasher.update(payload);
+    payload.iter().for_each(|part| hasher.update(part));
     hasher.finalize()
 }
 
@@ -111,7 +127,8 @@ fn chunks(length: usize) -> usize {
     (HEADER + length).div_ceil(CHUNK)
 }
 
-fn bytes(key: &[u8], length: usize) -> i64 {
+/// Bytes that a record of such a payload takes, keys included.
+pub(super) fn bytes(key: &[u8], length: usize) -> i64 {
     i64::try_from(HEADER + length + chunks(length) * (key.len() + 1)).expect("bounded by PAYLOAD_MAX")
 }
 
@@ -132,7 +149,7 @@ mod tests {
 
     fn write(db: &sled::Db, key: &[u8], payload: &[u8], before: Option<usize>) -> Staged {
         let mut batch = Batch::default();
-        let staged = put(&mut batch, key, payload, before);
+        let staged = put(&mut batch, key, &[payload], before);
         db.apply_batch(batch).unwrap();
         staged
     }

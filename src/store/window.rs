@@ -2,18 +2,23 @@
 //!
 //! Exports come in by number, that is by age. Each stands in the line of its profile and of the profiles joined into it; it
 //! may go when it is the first in all of them, nobody holds it, and it is due. What does not fit stays on disk until the
-//! window has room, so ten million waiting exports cost no more memory than ten thousand.
+//! window has room, so ten million waiting exports cost no more memory than ten thousand. The youngest bodies stay too, within a
+//! bound: what is sent at once need not be read from disk.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     time::Duration,
 };
 
+use super::frozen::Frozen;
 use crate::{clock::Timestamp, export::Export, profile::ProfileKey};
 
 /// Exports in memory for a destination, some 4 MiB of them. Exports between attempts stay here, so this many may wait for
 /// a retry at once before younger ones have to wait too.
 pub(super) const WINDOW_MAX: usize = 8192;
+
+/// Bytes of bodies in memory for a destination. Beyond it they are read from disk when they are claimed.
+const BODIES_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// No retry waits longer than an hour and a tenth. What is due later was written before the clock was set back, and is due.
 const DUE_AHEAD_MAX: Duration = Duration::from_secs(66 * 60);
@@ -27,6 +32,7 @@ pub(super) struct Window {
     /// Heads of all their lines that nobody holds and that wait for a retry, by due time.
     retries: BTreeSet<(Timestamp, u64)>,
     claimed: usize,
+    bodies_bytes: usize,
     /// All that wait up to this number are here.
     read_to: u64,
     /// Nothing above this number is on disk for certain.
@@ -36,7 +42,14 @@ pub(super) struct Window {
 struct Entry {
     export: Export,
     claimed: bool,
+    /// Until it is claimed for the first time, if there was room.
+    frozen: Option<Frozen>,
 }
+
+/// An export that was handed out, and its body where that is in memory.
+pub(super) type Claimed = (u64, Export, Option<Frozen>);
+/// An export that was just synced.
+pub(super) type Made = (u64, Export, Frozen);
 
 impl Window {
     /// An empty window before the first number that may wait.
@@ -46,11 +59,14 @@ impl Window {
 
     /// Takes in exports that have just been synced, and the number up to which everything is. They are left on disk when
     /// older ones are there still, or there is no room.
-    pub(super) fn publish(&mut self, made: Vec<(u64, Export)>, synced: u64) {
+    pub(super) fn publish(&mut self, made: Vec<Made>, synced: u64) {
         let in_step = self.missing().is_none() && self.entries.len() + made.len() <= WINDOW_MAX;
         self.synced = synced;
         if in_step {
-            made.into_iter().for_each(|(number, export)| self.admit(number, export));
+            for (number, export, frozen) in made {
+                let fits = self.bodies_bytes + frozen.as_bytes().len() <= BODIES_BYTES_MAX;
+                self.admit(number, export, Some(frozen).filter(|_| fits));
+            }
             self.read_to = synced;
         }
     }
@@ -65,13 +81,16 @@ impl Window {
     pub(super) fn refill(&mut self, read: Vec<(u64, Export)>, to: u64) {
         // Somebody else may have read the same meanwhile.
         let from = self.read_to;
-        read.into_iter().filter(|(number, _)| *number > from).for_each(|(number, export)| self.admit(number, export));
+        read.into_iter()
+            .filter(|(number, _)| *number > from)
+            .for_each(|(number, export)| self.admit(number, export, None));
         self.read_to = self.read_to.max(to);
     }
 
-    fn admit(&mut self, number: u64, export: Export) {
+    fn admit(&mut self, number: u64, export: Export, frozen: Option<Frozen>) {
         export.lines.iter().for_each(|line| self.lines.entry(*line).or_default().push_back(number));
-        self.entries.insert(number, Entry { export, claimed: false });
+        self.bodies_bytes += frozen.as_ref().map_or(0, |frozen| frozen.as_bytes().len());
+        self.entries.insert(number, Entry { export, claimed: false, frozen });
         self.ready_if_head(number);
     }
 
@@ -80,7 +99,7 @@ impl Window {
     }
 
     fn ready_if_head(&mut self, number: u64) {
-        if let Some(Entry { export, claimed: false }) = self.entries.get(&number)
+        if let Some(Entry { export, claimed: false, .. }) = self.entries.get(&number)
             && self.is_head(export, number)
         {
             match export.attempts.is_empty() {
@@ -92,9 +111,18 @@ impl Window {
 
     /// Hands out a retry that is due, the longest due first; else the oldest that had no attempt. Retries go first because
     /// they are few, and a long backlog must not starve them.
-    pub(super) fn claim_due(&mut self, now: Timestamp) -> Option<(u64, Export)> {
-        let number = self.due_retry(now).or_else(|| self.fresh.first().copied())?;
+    pub(super) fn claim_due(&mut self, now: Timestamp) -> Option<Claimed> {
+        self.claim(self.due(now)?)
+    }
+
+    /// As [`Window::claim_due`], for one whose body is in memory.
+    pub(super) fn claim_due_in_memory(&mut self, now: Timestamp) -> Option<Claimed> {
+        let number = self.due(now).filter(|number| self.entries[number].frozen.is_some())?;
         self.claim(number)
+    }
+
+    fn due(&self, now: Timestamp) -> Option<u64> {
+        self.due_retry(now).or_else(|| self.fresh.first().copied())
     }
 
     fn due_retry(&self, now: Timestamp) -> Option<u64> {
@@ -103,20 +131,22 @@ impl Window {
     }
 
     /// Hands out the oldest that may go, due or not, with a number above `after`; from the front when there is none.
-    pub(super) fn claim_head(&mut self, after: u64) -> Option<(u64, Export)> {
+    pub(super) fn claim_head(&mut self, after: u64) -> Option<Claimed> {
         let may_go = |(number, entry): &(&u64, &Entry)| !entry.claimed && self.is_head(&entry.export, **number);
         let behind = self.entries.range(after.saturating_add(1)..).find(may_go);
         let number = *behind.or_else(|| self.entries.range(..=after).find(may_go))?.0;
         self.claim(number)
     }
 
-    fn claim(&mut self, number: u64) -> Option<(u64, Export)> {
+    fn claim(&mut self, number: u64) -> Option<Claimed> {
         let entry = self.entries.get_mut(&number)?;
         entry.claimed = true;
         self.claimed += 1;
         self.fresh.remove(&number);
         self.retries.remove(&(entry.export.due, number));
-        Some((number, entry.export.clone()))
+        let frozen = entry.frozen.take();
+        self.bodies_bytes -= frozen.as_ref().map_or(0, |frozen| frozen.as_bytes().len());
+        Some((number, entry.export.clone(), frozen))
     }
 
     /// Takes back an export that was not sent, or that waits again as `changed`.
@@ -131,8 +161,9 @@ impl Window {
 
     /// Lets go of an export that is delivered or dead; the next of its lines may go.
     pub(super) fn finish(&mut self, number: u64) {
-        let Some(Entry { export, claimed }) = self.entries.remove(&number) else { return };
+        let Some(Entry { export, claimed, frozen }) = self.entries.remove(&number) else { return };
         self.claimed -= usize::from(claimed);
+        self.bodies_bytes -= frozen.map_or(0, |frozen| frozen.as_bytes().len());
         for line in &export.lines {
             let Some(waiting) = self.lines.get_mut(line) else { continue };
             waiting.retain(|other| *other != number);
@@ -200,12 +231,16 @@ mod tests {
     fn window(exports: Vec<Export>) -> Window {
         let mut window = Window::new(1, 0);
         let last = exports.len() as u64;
-        window.publish((1..).zip(exports).collect(), last);
+        window.publish(made(1, exports), last);
         window
     }
 
+    fn made(first: u64, exports: Vec<Export>) -> Vec<Made> {
+        (first..).zip(exports).map(|(number, export)| (number, export, Frozen::new(&[], b"{}"))).collect()
+    }
+
     fn numbers(window: &mut Window, now: i64) -> Vec<u64> {
-        std::iter::from_fn(|| window.claim_due(at(now))).map(|(number, _)| number).collect()
+        std::iter::from_fn(|| window.claim_due(at(now))).map(|(number, ..)| number).collect()
     }
 
     #[test]
@@ -255,7 +290,7 @@ mod tests {
         let mut after = 0;
         let mut probed = Vec::new();
         for _ in 0..4 {
-            let (number, _) = window.claim_head(after).unwrap();
+            let (number, ..) = window.claim_head(after).unwrap();
             window.give_back(number, None);
             (after, _) = (number, probed.push(number));
         }
@@ -267,12 +302,12 @@ mod tests {
         let keys: Vec<ProfileKey> = (0..WINDOW_MAX + 10).map(|_| UpdateId::new(at(0)).into()).collect();
         let exports: Vec<Export> = keys.iter().map(|key| export(&[*key], 0)).collect();
         let mut window = Window::new(1, 0);
-        let all: Vec<(u64, Export)> = (1..).zip(exports).collect();
-        window.publish(all[..WINDOW_MAX].to_vec(), WINDOW_MAX as u64);
-        window.publish(all[WINDOW_MAX..].to_vec(), all.len() as u64);
+        let all: Vec<(u64, Export)> = (1..).zip(exports.clone()).collect();
+        window.publish(made(1, exports[..WINDOW_MAX].to_vec()), WINDOW_MAX as u64);
+        window.publish(made(WINDOW_MAX as u64 + 1, exports[WINDOW_MAX..].to_vec()), all.len() as u64);
         assert_eq!(window.missing(), Some((WINDOW_MAX as u64 + 1, all.len() as u64, 0)));
 
-        let (first, _) = window.claim_due(at(0)).unwrap();
+        let (first, ..) = window.claim_due(at(0)).unwrap();
         window.finish(first);
         assert_eq!(window.missing().unwrap().2, 1);
         window.refill(all[WINDOW_MAX..=WINDOW_MAX].to_vec(), WINDOW_MAX as u64 + 1);

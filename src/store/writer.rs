@@ -1,13 +1,10 @@
-//! The one writer: gather, decide, apply in slices, flush and sync once, then answer.
+//! The one writer: gather, decide, apply in slices, and hand over to the syncer, group by group.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    fs::File,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Instant,
+    io::ErrorKind,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, mpsc::SyncSender},
 };
 
 use sled::Batch;
@@ -16,10 +13,17 @@ use tracing::{error, warn};
 
 use super::{
     Change, Committed, Counters, Found, StoreError,
+    files::{Files, Mark},
+    frozen::{Frozen, encode},
     layout::{self, Table},
+    live::{Health, Live},
+    mend,
     meta::Meta,
-    queue::{Frozen, Lengths, Queue},
+    open::Opened,
+    queue::{Queue, Released},
     record::{self, Staged, Unreadable},
+    space::Space,
+    syncer::{Group, Syncer},
 };
 use crate::{
     destination::{DestinationId, Standing},
@@ -48,25 +52,108 @@ pub(super) struct Answer {
 }
 
 pub(super) enum Command {
-    Update { identities: Vec<Identity>, decide: Decide, answer: Answer },
-    Settle { queue: Arc<Queue>, number: u64, lengths: Lengths, next: Box<Next>, standing: Option<Standing> },
-    PutAside { destination: u32, number: u64 },
-    Count { answer: oneshot::Sender<Counters> },
+    Update {
+        identities: Vec<Identity>,
+        decide: Decide,
+        answer: Answer,
+    },
+    Settle {
+        released: Released,
+        next: Box<Next>,
+        standing: Option<Standing>,
+    },
+    PutAside {
+        queue: Arc<Queue>,
+        number: u64,
+    },
+    Count {
+        answer: oneshot::Sender<Counters>,
+    },
+    /// Somebody met a failure of the store.
+    Failed,
     Close,
 }
 
-pub(super) struct Writer {
+/// What the writer, the syncer and mending share.
+pub(super) struct Shared {
+    pub(super) files: Files,
+    pub(super) live: Arc<Live>,
+    pub(super) space: Arc<Space>,
+    pub(super) queues: Arc<BTreeMap<DestinationId, Arc<Queue>>>,
+    /// To the writer itself.
+    pub(super) commands: mpsc::UnboundedSender<Command>,
+    /// Whether what cannot be read may be left behind when the store is rebuilt.
+    pub(super) salvages: bool,
+}
+
+pub(super) type Inbox = mpsc::UnboundedReceiver<Command>;
+
+/// sled or the disk failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("cannot write to the store: {0}")]
+    Sled(#[from] sled::Error),
+    #[error("cannot sync the store: {0}")]
+    Sync(std::io::Error),
+    #[error("cannot read from the store")]
+    Read,
+    #[error("the database broke off")]
+    Panic,
+}
+
+impl Failure {
+    pub(super) fn health(&self) -> Health {
+        match self {
+            Self::Sled(sled::Error::Io(error)) | Self::Sync(error) if error.kind() == ErrorKind::StorageFull => {
+                Health::Full
+            }
+            Self::Sled(_) | Self::Sync(_) | Self::Read | Self::Panic => Health::Failed,
+        }
+    }
+}
+
+/// Works until it is told to close: on an open database, and, whenever that fails, on getting it back.
+pub(super) fn run(shared: &Shared, opened: Opened, mut inbox: Inbox) {
+    let mut next = Some(opened);
+    while let Some(opened) = next.take() {
+        match session(shared, opened, &mut inbox) {
+            Ok(commit) => shared.files.write_mark(Mark { commit, closed: true }),
+            Err(failure) => {
+                // Read by those whose answers are dropped.
+                shared.live.fail(failure.health());
+                error!(%failure, "the store failed; updates are answered 503 and nothing is sent until it is mended");
+                next = mend::mend(shared, &failure, &mut inbox);
+            }
+        }
+    }
+}
+
+/// Works on an open database; returns the last commit when it was told to close.
+fn session(shared: &Shared, opened: Opened, inbox: &mut Inbox) -> Result<u64, Failure> {
+    let Opened { db, file, meta } = opened;
+    shared.space.load_ballast();
+    shared.space.measure(meta.live_bytes());
+    let syncer = Syncer { db: db.clone(), file, shared };
+    std::thread::scope(|scope| {
+        let (to_syncer, groups) = std::sync::mpsc::sync_channel(0);
+        let syncing = std::thread::Builder::new().name("store-syncer".to_owned());
+        let syncing = syncing.spawn_scoped(scope, move || syncer.run(&groups)).map_err(Failure::Sync)?;
+        let writer = Writer::new(db, meta, shared, to_syncer);
+        // sled panics rather than errs on some damage.
+        let written = catch_unwind(AssertUnwindSafe(|| writer.run(inbox)));
+        let synced = syncing.join().unwrap_or(Err(Failure::Panic));
+        synced.and(written.unwrap_or(Err(Failure::Panic)))
+    })
+}
+
+struct Writer<'s> {
     db: sled::Db,
-    /// sled's file: its own flush does not survive a power cut.
-    file: File,
     meta: Meta,
-    meta_length: Option<usize>,
-    queues: Arc<BTreeMap<DestinationId, Arc<Queue>>>,
-    failed: Arc<AtomicBool>,
+    meta_length: usize,
+    shared: &'s Shared,
+    to_syncer: SyncSender<Group>,
     slice: Slice,
     group: Group,
-    /// Something was applied since the last sync.
-    unsynced: bool,
 }
 
 /// What goes into the next atomic batch.
@@ -79,59 +166,27 @@ struct Slice {
     touched: HashSet<Vec<u8>>,
 }
 
-/// What happens once everything applied is synced.
-#[derive(Default)]
-struct Group {
-    answers: Vec<(Answer, Committed)>,
-    made: BTreeMap<DestinationId, Vec<(u64, Export)>>,
-    settled: Vec<(Arc<Queue>, u64, Next)>,
-    counts: Vec<oneshot::Sender<Counters>>,
-}
-
-/// sled or the disk failed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    #[error("cannot write to the store: {0}")]
-    Sled(#[from] sled::Error),
-    #[error("cannot sync the store: {0}")]
-    Sync(#[from] std::io::Error),
-}
-
-impl Writer {
-    pub(super) fn new(
-        db: sled::Db,
-        file: File,
-        meta: Meta,
-        queues: Arc<BTreeMap<DestinationId, Arc<Queue>>>,
-        failed: Arc<AtomicBool>,
-    ) -> Self {
-        let meta_length = Meta::read(&db).ok().flatten().map(|stored| stored.encode().len());
-        let (slice, group) = Default::default();
-        Self { db, file, meta, meta_length, queues, failed, slice, group, unsynced: false }
+impl<'s> Writer<'s> {
+    fn new(db: sled::Db, meta: Meta, shared: &'s Shared, to_syncer: SyncSender<Group>) -> Self {
+        let meta_length = meta.encode().len();
+        Self { db, meta, meta_length, shared, to_syncer, slice: Slice::default(), group: Group::default() }
     }
 
-    /// Makes durable what opening has changed.
-    pub(super) fn first_commit(&mut self) -> Result<(), Failure> {
-        self.apply()?;
-        self.sync()
-    }
-
-    /// Takes commands until it is told to close.
-    pub(super) fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
-        let mut open = true;
-        while open && let Some(first) = inbox.blocking_recv() {
+    /// Takes commands until it is told to close; returns the last commit.
+    fn run(mut self, inbox: &mut Inbox) -> Result<u64, Failure> {
+        while let Some(first) = inbox.blocking_recv() {
             let waiting = std::iter::from_fn(|| inbox.try_recv().ok());
             let commands: Vec<Command> = std::iter::once(first).chain(waiting.take(GROUP_MAX - 1)).collect();
-            open = !commands.iter().any(|command| matches!(command, Command::Close));
-            // Once failed, nothing is written again: dropped answers say so.
-            if !self.failed.load(Ordering::Relaxed)
-                && let Err(failure) = self.commit(commands)
-            {
-                self.failed.store(true, Ordering::Relaxed);
-                self.group = Group::default();
-                error!(%failure, "the store failed; nothing more is accepted or sent until a restart");
+            if !self.shared.live.is_good() {
+                return Err(Failure::Read);
+            }
+            let close = commands.iter().any(|command| matches!(command, Command::Close));
+            self.commit(commands)?;
+            if close {
+                break;
             }
         }
+        Ok(self.meta.commit)
     }
 
     fn commit(&mut self, commands: Vec<Command>) -> Result<(), Failure> {
@@ -139,13 +194,10 @@ impl Writer {
         for command in commands {
             match command {
                 Command::Update { identities, decide, answer } => self.update(identities, decide, answer)?,
-                Command::Settle { queue, number, lengths, next, standing } => {
-                    self.settle(&queue, number, lengths, &next, standing);
-                    self.group.settled.push((queue, number, *next));
-                }
-                Command::PutAside { destination, number } => self.put_aside_entry(destination, number)?,
+                Command::Settle { released, next, standing } => self.settle(released, *next, standing),
+                Command::PutAside { queue, number } => self.put_aside_export(queue, number)?,
                 Command::Count { answer } => self.group.counts.push(answer),
-                Command::Close => {}
+                Command::Failed | Command::Close => {}
             }
             if self.slice.operations >= SLICE_OPERATIONS_MAX || self.slice.updates >= SLICE_UPDATES_MAX {
                 self.apply()?;
@@ -154,11 +206,12 @@ impl Writer {
         if self.slice.operations > 0 || self.slice.updates > 0 {
             self.apply()?;
         }
-        if self.unsynced {
-            self.sync()?;
-        }
-        self.answer();
-        Ok(())
+        self.group.commit = self.meta.commit;
+        self.group.last_number = self.meta.last_number;
+        self.group.counters = self.meta.counters();
+        let group = std::mem::take(&mut self.group);
+        // An error means that the syncer has ended, in a failure of its own.
+        self.to_syncer.send(group).map_err(|_| Failure::Read)
     }
 
     fn update(&mut self, identities: Vec<Identity>, decide: Decide, answer: Answer) -> Result<(), Failure> {
@@ -199,7 +252,9 @@ impl Writer {
     fn stage(&mut self, change: Change, links: Links, lengths: &BTreeMap<ProfileKey, usize>) {
         let Change { committed, key, snapshot, absorbed, moved, lines, accepted_at, exports } = change;
         let profile = layout::profile(&key);
-        self.put(&profile, &snapshot, lengths.get(&key).copied());
+        self.put(&profile, &[&snapshot], lengths.get(&key).copied());
+        self.meta.profiles = self.meta.profiles + 1 - lengths.len() as u64;
+        self.meta.last_profile = Some(key);
         self.slice.touched.insert(profile);
         for gone in &absorbed {
             let profile = layout::profile(gone);
@@ -210,7 +265,7 @@ impl Writer {
         for (link, led_to) in links.into_iter().chain(moved) {
             let news = self.slice.touched.insert(link.clone());
             if news && led_to != Some(key) {
-                self.put(&link, key.as_bytes(), led_to.map(|other| other.as_bytes().len()));
+                self.put(&link, &[key.as_bytes()], led_to.map(|other| other.as_bytes().len()));
             }
         }
         for export in exports {
@@ -218,11 +273,11 @@ impl Writer {
             let number = self.meta.last_number;
             let destination = self.meta.number_of(&export.destination);
             let entry = Export::new(export.id, lines.clone(), accepted_at);
-            let frozen = Frozen { reasons: export.reasons, body: export.body };
-            self.put(&layout::entry(Table::Schedule, destination, number), &encode(&entry), None);
-            self.put(&layout::body(number), &encode(&frozen), None);
+            let frozen = Frozen::new(&export.reasons, &export.body);
+            let key = layout::entry(Table::Schedule, destination, number);
+            self.put(&key, &[&encode(&entry), frozen.as_bytes()], None);
             self.meta.entry(&export.destination).made += 1;
-            self.group.made.entry(export.destination).or_default().push((number, entry));
+            self.group.made.entry(export.destination).or_default().push((number, entry, frozen));
         }
         match committed {
             Committed::Applied => self.meta.applied += 1,
@@ -231,34 +286,38 @@ impl Writer {
         self.slice.updates += 1;
     }
 
-    fn settle(&mut self, queue: &Queue, number: u64, lengths: Lengths, next: &Next, standing: Option<Standing>) {
+    fn settle(&mut self, released: Released, next: Next, standing: Option<Standing>) {
+        let Released { queue, number, frozen, length } = released;
         let destination = queue.destination();
         let entry = layout::entry(Table::Schedule, destination, number);
-        match next {
-            Next::Waiting(export) => self.put(&entry, &encode(export), Some(lengths.entry)),
+        match &next {
+            Next::Waiting(export) => self.put(&entry, &[&encode(export), frozen.as_bytes()], Some(length)),
             Next::Delivered => {
-                self.remove(&entry, Some(lengths.entry));
-                self.remove(&layout::body(number), lengths.body);
+                self.remove(&entry, Some(length));
                 self.count(destination, |counted| counted.delivered += 1);
             }
             Next::Dead(letter) => {
-                self.remove(&entry, Some(lengths.entry));
-                self.put(&layout::entry(Table::Dead, destination, number), &encode(letter), None);
+                self.remove(&entry, Some(length));
+                let letter = encode(letter);
+                self.put(&layout::entry(Table::Dead, destination, number), &[&letter, frozen.as_bytes()], None);
                 self.count(destination, |counted| counted.dead += 1);
             }
         }
         if let Some(standing) = standing {
             // One small record a destination: not worth counting, and it may stand twice in a slice.
-            drop(record::put(&mut self.slice.batch, &layout::standing(destination), &encode(&standing), None));
+            let bytes = serde_json::to_vec(&standing).expect("a standing has text keys only");
+            drop(record::put(&mut self.slice.batch, &layout::standing(destination), &[&bytes], None));
+            self.slice.operations += 1;
         }
         self.count(destination, |counted| counted.low_water = counted.low_water.max(queue.low_water()));
+        self.group.settled.push((queue, number, next));
     }
 
     fn count(&mut self, destination: u32, change: impl FnOnce(&mut super::meta::Entry)) {
         change(self.meta.entry_numbered(destination).expect("a queue's number comes from here"));
     }
 
-    fn put(&mut self, key: &[u8], payload: &[u8], before: Option<usize>) {
+    fn put(&mut self, key: &[u8], payload: &[&[u8]], before: Option<usize>) {
         let staged = record::put(&mut self.slice.batch, key, payload, before);
         self.staged(staged);
     }
@@ -279,23 +338,26 @@ impl Writer {
     fn read(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
         match record::read(&self.db, key) {
             Ok(payload) => Ok(payload),
-            Err(Unreadable::Damaged) => self.put_aside(key).map(|()| None),
+            Err(Unreadable::Damaged) => {
+                self.meta.profiles -= u64::from(key.starts_with(b"p")).min(self.meta.profiles);
+                warn!(table = %char::from(key[0]), "a record failed its checksum and was put aside");
+                self.put_aside(key).map(|()| None)
+            }
             Err(Unreadable::Failed(error)) => Err(error.into()),
         }
     }
 
-    fn put_aside_entry(&mut self, destination: u32, number: u64) -> Result<(), Failure> {
-        self.apply()?;
-        self.count(destination, |counted| counted.damaged += 1);
-        self.put_aside(&layout::entry(Table::Schedule, destination, number))?;
-        // Nothing leads to its body any more.
-        record::move_away(
-            &self.db,
-            &mut self.slice.batch,
-            &layout::body(number),
-            &layout::quarantined(&layout::body(number)),
-        )?;
-        self.apply()
+    fn put_aside_export(&mut self, queue: Arc<Queue>, number: u64) -> Result<(), Failure> {
+        let destination = queue.destination();
+        // Both the window and a reader of the disk may have found it.
+        let key = layout::entry(Table::Schedule, destination, number);
+        if record::is_there(&self.db, &key)? {
+            self.count(destination, |counted| counted.damaged += 1);
+            error!(destination, number, "an export failed its checksum; it is not sent, and was put aside");
+            self.put_aside(&key)?;
+        }
+        self.group.put_aside.push((queue, number));
+        Ok(())
     }
 
     /// Moves what stands under a key to quarantine, and counts it, in a batch of its own.
@@ -303,54 +365,22 @@ impl Writer {
         if self.slice.operations > 0 {
             self.apply()?;
         }
-        record::move_away(&self.db, &mut self.slice.batch, key, &layout::quarantined(key))?;
+        let moved = record::move_away(&self.db, &mut self.slice.batch, key, &layout::quarantined(key))?;
+        self.staged(moved);
         self.meta.quarantined += 1;
-        warn!(table = %char::from(key[0]), "a record failed its checksum and was put aside");
         self.apply()
     }
 
     /// Applies the slice, with the counters that it changed, as one atomic batch.
     fn apply(&mut self) -> Result<(), Failure> {
+        self.meta.commit += 1;
         let encoded = self.meta.encode();
-        let staged = record::put(&mut self.slice.batch, layout::META, &encoded, self.meta_length);
+        let before = std::mem::replace(&mut self.meta_length, encoded.len());
         // Its own few bytes are not counted: they would change what they count.
-        drop(staged);
-        self.meta_length = Some(encoded.len());
+        drop(record::put(&mut self.slice.batch, layout::META, &[&encoded], Some(before)));
         let Slice { batch, .. } = std::mem::take(&mut self.slice);
-        self.unsynced = true;
+        self.group.is_unsynced = true;
         self.db.apply_batch(batch)?;
         Ok(())
     }
-
-    fn sync(&mut self) -> Result<(), Failure> {
-        let start = Instant::now();
-        self.db.flush()?;
-        self.file.sync_data()?;
-        self.unsynced = false;
-        metrics::sync_time(start.elapsed());
-        Ok(())
-    }
-
-    /// Tells everybody: what was committed is on disk.
-    fn answer(&mut self) {
-        let Group { answers, mut made, settled, counts } = std::mem::take(&mut self.group);
-        for (queue, number, next) in settled {
-            match next {
-                Next::Delivered | Next::Dead(_) => queue.finish(number),
-                Next::Waiting(export) => queue.give_back(number, Some(export)),
-            }
-        }
-        for (destination, queue) in self.queues.iter() {
-            queue.publish(made.remove(destination).unwrap_or_default(), self.meta.last_number);
-        }
-        for (answer, committed) in answers {
-            // An error means that the sender has gone.
-            let _ = answer.sender.send(Ok(committed));
-        }
-        counts.into_iter().for_each(|answer| drop(answer.send(self.meta.counters())));
-    }
-}
-
-fn encode(value: &impl serde::Serialize) -> Vec<u8> {
-    postcard::to_stdvec(value).expect("records have shapes that postcard writes")
 }

@@ -33,7 +33,7 @@ pub(super) async fn add_up(state_dir: &Path, ledger: &Ledger, careless: &Careles
 }
 
 fn compare(store: &Store, counters: &Counters, ledger: &Ledger, careless: &Careless) -> Result<()> {
-    let Counters { applied, unchanged, quarantined, live_bytes: _, destinations: _ } = counters;
+    let Counters { profiles: _, applied, unchanged, quarantined, live_bytes: _, destinations: _ } = counters;
     let (acknowledged, owed, accepted) = (ledger.acknowledged, ledger.owed(), ledger.accepted());
     ensure!(*applied == acknowledged as u64, "{acknowledged} updates were acknowledged, {applied} are applied");
     ensure!(*unchanged == 0, "{unchanged} updates are said to have changed nothing");

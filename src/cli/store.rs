@@ -1,0 +1,225 @@
+//! `postern store`: what an operator does with a stopped store.
+
+use std::{fmt, path::PathBuf};
+
+use clap::{Args, Subcommand};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::{ConfigFile, Failure, Output, child, exit::Exit, print};
+use crate::{
+    config::Config,
+    store::{
+        Counters,
+        upkeep::{self, Basis, Copied, Report, Size},
+    },
+};
+
+#[derive(Subcommand)]
+pub(super) enum StoreVerb {
+    /// Read every record and compare the counters; exit code 1 when something is wrong
+    Check(Place),
+    /// Print how much is in it
+    Stats(Place),
+    /// Write it anew, without the air in it
+    Compact(Place),
+    /// Put a damaged store aside and make a new one of all that reads
+    Salvage(Salvage),
+    /// Copy it to a new directory, which can be used in its place
+    Backup(Carry),
+    /// Make a backup the store; the one that is there is put aside
+    Restore(Restore),
+}
+
+#[derive(Args)]
+pub(super) struct Place {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// The state directory, instead of the one that the configuration names
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Args)]
+pub(super) struct Salvage {
+    #[command(flatten)]
+    place: Place,
+    /// Do it
+    #[arg(long)]
+    yes: bool,
+    /// One try in this process: on the files as they are, or without sled's snapshots
+    #[arg(long, hide = true, value_parser = ["as-it-is", "log-alone"])]
+    basis: Option<String>,
+}
+
+#[derive(Args)]
+pub(super) struct Carry {
+    /// The directory of the backup
+    directory: PathBuf,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Args)]
+pub(super) struct Restore {
+    #[command(flatten)]
+    carry: Carry,
+    /// Do it
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(super) fn store(verb: StoreVerb) -> Result<(), Failure> {
+    match verb {
+        StoreVerb::Check(place) => check(&place),
+        StoreVerb::Stats(place) => stats(&place),
+        StoreVerb::Compact(place) => {
+            let copied =
+                with_bar("compacting", |progress| upkeep::compact(&place.dir()?, progress).map_err(Failure::from))?;
+            show(&place, "compacted", &copied)
+        }
+        StoreVerb::Salvage(salvage) => salvage.run(),
+        StoreVerb::Backup(Carry { directory, place }) => {
+            let copied = with_bar("copying", |progress| {
+                upkeep::backup(&place.dir()?, &directory, progress).map_err(Failure::from)
+            })?;
+            show(&place, &format!("backed up to {}", directory.display()), &copied)
+        }
+        StoreVerb::Restore(Restore { carry: Carry { directory, place }, yes }) => {
+            let dir = place.dir()?;
+            confirmed(yes, &format!("make {} the store in {}", directory.display(), dir.display()))?;
+            let copied =
+                with_bar("copying", |progress| upkeep::restore(&dir, &directory, progress).map_err(Failure::from))?;
+            show(&place, &format!("restored from {}", directory.display()), &copied)
+        }
+    }
+}
+
+impl Place {
+    fn dir(&self) -> Result<PathBuf, Failure> {
+        match &self.state_dir {
+            Some(dir) => Ok(dir.clone()),
+            None => Ok(Config::load(&self.file.config)?.state_dir),
+        }
+    }
+}
+
+impl Salvage {
+    /// Tries in processes of its own, because sled may end or hang one; an empty store is the last resort.
+    fn run(self) -> Result<(), Failure> {
+        let Self { place, yes, basis } = self;
+        let dir = place.dir()?;
+        let basis = match basis.as_deref() {
+            None => {
+                let what = format!("put the store in {} aside and make a new one of what reads", dir.display());
+                confirmed(yes, &what)?;
+                if let Some(kept) = child::salvage_or_begin_afresh(&dir, place.output.json)? {
+                    let kept = kept.display();
+                    print(&format_args!("nothing of it can be read; it is in {kept}, and the store is empty now"))?;
+                }
+                return Ok(());
+            }
+            Some("log-alone") => Basis::LogAlone,
+            Some(_) => Basis::AsItIs,
+        };
+        let copied = with_bar("salvaging", |progress| upkeep::salvage(&dir, basis, progress).map_err(Failure::from))?;
+        show(&place, "salvaged", &copied)
+    }
+}
+
+fn check(place: &Place) -> Result<(), Failure> {
+    let dir = place.dir()?;
+    let report = with_bar("reading", |progress| upkeep::check(&dir, progress).map_err(Failure::from))?;
+    let Report { records, damaged, faults, blobs, differences, counters } = &report;
+    if place.output.json {
+        print(&json!({
+            "whole": report.is_whole(), "records": records, "damaged": damaged, "faults": faults, "blobs": blobs,
+            "differences": differences, "counters": counters,
+        }))?;
+    } else {
+        print(&format_args!("{} records read\n{}", HumanCount(*records), Counted(counters)))?;
+        for (what, count) in [
+            ("records fail their checksum", *damaged),
+            ("places cannot be read", *faults),
+            ("files that are never synced", *blobs as u64),
+        ] {
+            if count > 0 {
+                print(&format_args!("{count} {what}"))?;
+            }
+        }
+        differences.iter().try_for_each(|difference| print(&format_args!("does not add up: {difference}")))?;
+    }
+    match report.is_whole() {
+        true => Ok(()),
+        false => Err(Failure::failed(anyhow::anyhow!(
+            "the store in {dir} is not whole; back it up, then `postern store salvage --state-dir {dir}`",
+            dir = dir.display()
+        ))),
+    }
+}
+
+fn stats(place: &Place) -> Result<(), Failure> {
+    let Size { counters, disk_bytes, free_bytes } = upkeep::stats(&place.dir()?)?;
+    if place.output.json {
+        return print(&json!({ "counters": counters, "disk_bytes": disk_bytes, "free_bytes": free_bytes }));
+    }
+    let (disk, free) = (HumanBytes(disk_bytes), HumanBytes(free_bytes));
+    print(&format_args!("{}\nfiles        {disk}\nfree on disk {free}", Counted(&counters)))
+}
+
+fn show(place: &Place, done: &str, copied: &Copied) -> Result<(), Failure> {
+    let Copied { records, damaged, faults, exports_lost, disk_bytes: [before, after], kept } = copied;
+    if place.output.json {
+        return print(&json!({
+            "records": records, "damaged": damaged, "faults": faults, "exports_lost": exports_lost,
+            "disk_bytes_before": before, "disk_bytes_after": after, "kept": kept,
+        }));
+    }
+    let (records, before, after) = (HumanCount(*records), HumanBytes(*before), HumanBytes(*after));
+    print(&format_args!("{done}: {records} records, files of {before} before and {after} now"))?;
+    if damaged + faults > 0 {
+        print(&format_args!("{damaged} damaged records are in quarantine; {faults} places could not be read"))?;
+    }
+    for (destination, lost) in exports_lost {
+        print(&format_args!("{lost} exports to {destination} are lost"))?;
+    }
+    kept.iter().try_for_each(|kept| print(&format_args!("the store as it was is in {}", kept.display())))
+}
+
+/// The counters for a person.
+struct Counted<'c>(&'c Counters);
+
+impl fmt::Display for Counted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counters { profiles, applied, unchanged, quarantined, live_bytes, destinations } = self.0;
+        writeln!(f, "profiles     {}", HumanCount(*profiles))?;
+        writeln!(f, "updates      {} applied, {} unchanged", HumanCount(*applied), HumanCount(*unchanged))?;
+        for (id, counted) in destinations {
+            let [waiting, delivered, dead] = [counted.waiting, counted.delivered, counted.dead].map(HumanCount);
+            writeln!(f, "{id:<12} {waiting} waiting, {delivered} delivered, {dead} dead, {} damaged", counted.damaged)?;
+        }
+        writeln!(f, "quarantine   {quarantined} records")?;
+        write!(f, "live         {}", HumanBytes(*live_bytes))
+    }
+}
+
+/// Shows how far it is, on a terminal.
+fn with_bar<T>(what: &'static str, work: impl FnOnce(upkeep::Progress<'_>) -> T) -> T {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {eta}");
+    let bar = ProgressBar::new(0).with_message(what).with_style(style.expect("the template is right"));
+    let done = work(&mut |done, total| {
+        bar.set_length(total.max(done));
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    done
+}
+
+fn confirmed(yes: bool, what: &str) -> Result<(), Failure> {
+    match yes {
+        true => Ok(()),
+        false => Err(Failure::of(Exit::Usage, format_args!("this would {what}; say --yes to do it"))),
+    }
+}

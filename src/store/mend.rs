@@ -1,0 +1,110 @@
+//! Mending: from a failure back to an open store, without a restart.
+//!
+//! | what failed | what follows |
+//! |---|---|
+//! | a write, because the disk is full | when there is space, which the ballast may be, the store is opened again |
+//! | a sync, or anything else | all that reads is copied into a fresh, synced directory, which takes its place |
+//!
+//! After a failed sync the kernel calls pages clean that never reached the disk, so no later sync of that file means anything;
+//! the copy reads them once more and writes them anew. Meanwhile updates are answered 503, nothing is sent, and nothing is
+//! opened before every POST under way has ended: an export that goes out again must not overtake itself.
+
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use super::{
+    StoreError,
+    copy::{self, Mode},
+    live::Health,
+    open::{self, Opened},
+    writer::{Command, Failure, Inbox, Shared},
+};
+use crate::metrics;
+
+/// How long between two tries, at first and at most.
+const WAIT: Duration = Duration::from_millis(250);
+const WAIT_MAX: Duration = Duration::from_secs(10);
+/// How often commands are refused meanwhile.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Tries until the store is open again; `None` when it is told to close before.
+pub(super) fn mend(shared: &Shared, failure: &Failure, inbox: &mut Inbox) -> Option<Opened> {
+    let (mut wait, mut said) = (WAIT, String::new());
+    loop {
+        if refuse(inbox, wait) == Told::ToClose {
+            return None;
+        }
+        if shared.queues.values().any(|queue| queue.held() > 0) {
+            continue;
+        }
+        match try_once(shared, failure) {
+            Ok((opened, how)) => {
+                for (destination, entry) in opened.meta.destinations() {
+                    shared.queues[destination].reset(entry, opened.meta.last_number);
+                }
+                shared.live.mended(opened.db.clone());
+                metrics::recovered(how);
+                info!(how, "the store is whole again; updates are taken");
+                return Some(opened);
+            }
+            Err(error) => {
+                let error = crate::chain(&error);
+                if error != said {
+                    warn!(%error, "the store cannot be mended yet");
+                    said = error;
+                }
+                wait = (wait * 2).min(WAIT_MAX);
+            }
+        }
+    }
+}
+
+#[derive(PartialEq)]
+enum Told {
+    ToClose,
+    Nothing,
+}
+
+/// Refuses all commands for so long. Claims are given back by forgetting what became of them: it is not on disk.
+fn refuse(inbox: &mut Inbox, wait: Duration) -> Told {
+    let until = Instant::now() + wait;
+    loop {
+        while let Ok(command) = inbox.try_recv() {
+            if matches!(command, Command::Close) {
+                return Told::ToClose;
+            }
+        }
+        if Instant::now() >= until {
+            return Told::Nothing;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn try_once(shared: &Shared, failure: &Failure) -> Result<(Opened, &'static str), StoreError> {
+    let Shared { files, live, space, salvages, .. } = shared;
+    if failure.health() == Health::Full && !space.can_write() {
+        super::space::drop_ballast(files.dir());
+        if !space.can_write() {
+            return Err(StoreError::Full);
+        }
+    }
+    live.close();
+    let written_only = matches!(failure, Failure::Sled(_)) && failure.health() == Health::Full;
+    let (opened, how) = match written_only {
+        true => (open::open(files)?, "reopened"),
+        false => {
+            let mode = if *salvages { Mode::WhatReads } else { Mode::Whole };
+            let old = files.open()?;
+            copy::copy(&old, &files.open_copy()?, mode, &mut |_| {}).map_err(|error| error.of(files))?;
+            drop(old);
+            files.swap(None)?;
+            (open::open(files)?, "rebuilt")
+        }
+    };
+    match opened.meta.commit >= live.synced() {
+        true => Ok((opened, how)),
+        false => Err(files.damaged("commits that were acknowledged are gone")),
+    }
+}

@@ -1,0 +1,98 @@
+//! Opening: what must be true of a store before it is used.
+
+use std::fs::File;
+
+use sled::Batch;
+
+use super::{
+    StoreError,
+    files::{Files, Mark},
+    layout::{self, Table},
+    meta::Meta,
+    record::{self, Unreadable},
+};
+use crate::{destination::DestinationId, export::Export};
+
+/// Waiting exports of a destination that are looked for: enough to see that they are there, in no time.
+const SAMPLE: u64 = 1000;
+
+/// An open database.
+pub(super) struct Opened {
+    pub(super) db: sled::Db,
+    /// Its file, to be synced after sled's flush.
+    pub(super) file: File,
+    pub(super) meta: Meta,
+}
+
+/// Opens the store and looks whether it is all there: sled can open, without an error, with less than was written.
+///
+/// # Errors
+/// [`StoreError::Damaged`] when something is missing that was there, and what opening meets.
+pub(super) fn open(files: &Files) -> Result<Opened, StoreError> {
+    let db = files.open()?;
+    let meta = match Meta::read(&db) {
+        Ok(Some(meta)) => meta,
+        Ok(None) if files.is_new() => Meta::default(),
+        Ok(None) => return Err(files.damaged("its counters are gone")),
+        Err(Unreadable::Damaged) => return Err(files.damaged("its counters fail their checksum")),
+        Err(Unreadable::Failed(error)) => return Err(files.failed(error)),
+    };
+    let Mark { commit: marked, .. } = files.read_mark();
+    if meta.commit < marked {
+        let found = meta.commit;
+        return Err(files.damaged(&format!("it ends at commit {found}, and {marked} was on disk")));
+    }
+    sample(&db, &meta).map_err(|error| match error {
+        Missing::Of(what) => files.damaged(&what),
+        Missing::Failed(error) => files.failed(error),
+    })?;
+    Ok(Opened { db, file: files.database()?, meta })
+}
+
+impl Opened {
+    /// Gives each destination that is new its number, and flushes.
+    pub(super) fn introduce(&mut self, destinations: &[DestinationId]) -> sled::Result<()> {
+        let mut batch = Batch::default();
+        for destination in destinations {
+            if self.meta.destinations.contains_key(destination) {
+                continue;
+            }
+            let number = self.meta.number_of(destination);
+            let staged = record::put(&mut batch, &layout::name(number), &[destination.as_str().as_bytes()], None);
+            self.meta.live_bytes += staged.bytes;
+        }
+        self.meta.commit += 1;
+        drop(record::put(&mut batch, layout::META, &[&self.meta.encode()], None));
+        self.db.apply_batch(batch)?;
+        self.db.flush()?;
+        Ok(())
+    }
+}
+
+enum Missing {
+    Of(String),
+    Failed(sled::Error),
+}
+
+/// Looks for the profile written last, and for the oldest waiting exports of each destination. A record that is there and
+/// fails its checksum is dealt with when it is met.
+fn sample(db: &sled::Db, meta: &Meta) -> Result<(), Missing> {
+    if let Some(key) = meta.last_profile
+        && !record::is_there(db, &layout::profile(&key)).map_err(Missing::Failed)?
+    {
+        return Err(Missing::Of("the profile that was written last is gone".to_owned()));
+    }
+    for (destination, entry) in meta.destinations() {
+        let expected = entry.waiting().min(SAMPLE);
+        let waiting = layout::walk::<Export>(db, Table::Schedule, entry.number, entry.low_water, u64::MAX);
+        let mut found = 0;
+        for item in waiting.take(usize::try_from(expected).expect("a sample is small")) {
+            item.map_err(Missing::Failed)?;
+            found += 1;
+        }
+        if found < expected {
+            return Err(Missing::Of(format!("exports of {destination} are gone: {found} of {expected} were found")));
+        }
+    }
+    Ok(())
+}

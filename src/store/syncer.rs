@@ -1,0 +1,98 @@
+//! Syncs what the writer has applied, group by group, and only then tells everybody. The next group is decided meanwhile.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    sync::{Arc, mpsc::Receiver},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    Committed, Counters,
+    files::Mark,
+    queue::Queue,
+    window::Made,
+    writer::{Answer, Command, Failure, Shared},
+};
+use crate::{destination::DestinationId, export::Next, metrics};
+
+/// How often the mark is written: a store that has lost more than this is found out when it is opened.
+const MARK_EVERY: Duration = Duration::from_secs(1);
+
+/// What happens once everything that was applied is synced.
+#[derive(Default)]
+pub(super) struct Group {
+    pub(super) answers: Vec<(Answer, Committed)>,
+    pub(super) made: BTreeMap<DestinationId, Vec<Made>>,
+    pub(super) settled: Vec<(Arc<Queue>, u64, Next)>,
+    pub(super) put_aside: Vec<(Arc<Queue>, u64)>,
+    pub(super) counts: Vec<oneshot::Sender<Counters>>,
+    /// Something was applied.
+    pub(super) is_unsynced: bool,
+    pub(super) commit: u64,
+    pub(super) last_number: u64,
+    pub(super) counters: Counters,
+}
+
+pub(super) struct Syncer<'s> {
+    pub(super) db: sled::Db,
+    /// sled's file: its own flush does not survive a power cut.
+    pub(super) file: File,
+    pub(super) shared: &'s Shared,
+}
+
+impl Syncer<'_> {
+    /// Syncs groups until the writer has ended.
+    pub(super) fn run(self, groups: &Receiver<Group>) -> Result<(), Failure> {
+        let mut marked = Instant::now();
+        while let Ok(group) = groups.recv() {
+            if group.is_unsynced
+                && let Err(failure) = self.sync()
+            {
+                // First of all, so that those whose answers are dropped know why; and the writer may be asleep.
+                self.shared.live.fail(failure.health());
+                let _ = self.shared.commands.send(Command::Failed);
+                return Err(failure);
+            }
+            self.shared.live.synced_to(group.commit);
+            if marked.elapsed() >= MARK_EVERY {
+                self.shared.files.write_mark(Mark { commit: group.commit, closed: false });
+                marked = Instant::now();
+            }
+            self.answer(group);
+        }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), Failure> {
+        let start = Instant::now();
+        self.db.flush()?;
+        self.file.sync_data().map_err(Failure::Sync)?;
+        metrics::sync_time(start.elapsed());
+        Ok(())
+    }
+
+    /// Tells everybody: what was committed is on disk.
+    fn answer(&self, group: Group) {
+        let Group { answers, mut made, settled, put_aside, counts, is_unsynced: _, commit: _, last_number, counters } =
+            group;
+        for (queue, number, next) in settled {
+            match next {
+                Next::Delivered | Next::Dead(_) => queue.finish(number),
+                Next::Waiting(export) => queue.give_back(number, Some(export)),
+            }
+        }
+        put_aside.into_iter().for_each(|(queue, number)| queue.finish(number));
+        for (destination, queue) in self.shared.queues.iter() {
+            queue.publish(made.remove(destination).unwrap_or_default(), last_number);
+        }
+        for (answer, committed) in answers {
+            // An error means that the sender has gone.
+            let _ = answer.sender.send(Ok(committed));
+        }
+        self.shared.space.measure(counters.live_bytes);
+        counts.into_iter().for_each(|answer| drop(answer.send(counters.clone())));
+    }
+}
