@@ -2,11 +2,13 @@
 //!
 //! One call of a kind fails, the first, the second and so on, under the real binary on a new store and on one that was
 //! killed with exports waiting. `POSTERN_FAULTS` says how many of the first 500 calls of each kind, `POSTERN_FAULT_SEED`
-//! which: `POSTERN_FAULTS=500 cargo test --test it faults -- --ignored --nocapture`. `POSTERN_FAULT="torn write, 17"` is one.
+//! which: `POSTERN_FAULTS=1000 cargo test --test it faults -- --ignored --nocapture`. `POSTERN_FAULT="torn write 17 Used"` with the
+//! same number is that one alone.
 
 use std::{
     cell::RefCell,
     collections::BTreeMap,
+    fmt,
     path::Path,
     process::{Command, ExitStatus},
     time::{Duration, Instant},
@@ -24,7 +26,7 @@ use crate::support::{
     receiver::{PATIENCE, Receiver},
 };
 
-const FAULTS: [(&str, Call, How); 13] = [
+const FAULTS: [(&str, Call, How); 11] = [
     ("write EIO", Call::Write, How::Error(EIO)),
     ("write ENOSPC", Call::Write, How::Error(ENOSPC)),
     ("short write", Call::Write, How::Short),
@@ -32,8 +34,6 @@ const FAULTS: [(&str, Call, How); 13] = [
     ("torn write ENOSPC", Call::Write, How::Torn(ENOSPC)),
     ("sync EIO", Call::Sync, How::Error(EIO)),
     ("sync ENOSPC", Call::Sync, How::Error(ENOSPC)),
-    ("size EIO", Call::Size, How::Error(EIO)),
-    ("size ENOSPC", Call::Size, How::Error(ENOSPC)),
     ("open EIO", Call::Open, How::Error(EIO)),
     ("name EIO", Call::Name, How::Error(EIO)),
     ("name ENOSPC", Call::Name, How::Error(ENOSPC)),
@@ -65,19 +65,17 @@ enum Taken {
 #[tokio::test]
 #[ignore = "some minutes of starts"]
 async fn nothing_acknowledged_is_lost_whichever_storage_call_fails() {
-    let pki = Pki::new();
-    let used = Used::make(&pki).await;
-    let points = points(&pki, &used).await;
+    let used = Used::make().await;
+    let points = points(&used).await;
     let (todo, started) = (RefCell::new(points.into_iter()), Instant::now());
     let (taken, wrong) = (RefCell::new(BTreeMap::<_, BTreeMap<_, usize>>::new()), RefCell::new(Vec::new()));
     let work = async || {
-        while let Some((fault, at)) = { todo.borrow_mut().next() } {
-            let (name, call, how) = FAULTS[fault];
-            match take(&pki, &used, call, how, at).await {
-                Ok(class) => *taken.borrow_mut().entry(name).or_default().entry(class).or_default() += 1,
+        while let Some(point) = { todo.borrow_mut().next() } {
+            match take(&used, point).await {
+                Ok(class) => *taken.borrow_mut().entry(point.name).or_default().entry(class).or_default() += 1,
                 Err(error) => {
-                    println!("{name}, {at}: {error}");
-                    wrong.borrow_mut().push(format!("{name}, {at}: {}", error.lines().next().unwrap_or_default()));
+                    println!("{point}: {error}");
+                    wrong.borrow_mut().push(format!("{point}: {}", error.lines().next().unwrap_or_default()));
                 }
             }
         }
@@ -92,34 +90,64 @@ async fn nothing_acknowledged_is_lost_whichever_storage_call_fails() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// The faults and the numbers of the calls: those that are made at all, or a choice of them. Odd ones are for the used store.
-async fn points(pki: &Pki, used: &Used) -> Vec<(usize, u64)> {
-    if let Ok(one) = std::env::var("POSTERN_FAULT") {
-        let (name, at) = one.split_once(", ").expect("a name and a number");
-        return vec![(FAULTS.iter().position(|fault| fault.0 == name).expect("a name"), at.parse().unwrap())];
-    }
+/// One call that fails.
+#[derive(Clone, Copy, Debug)]
+struct Point {
+    name: &'static str,
+    call: Call,
+    how: How,
+    number: u64,
+    store: Beginning,
+}
+
+/// What an appliance starts with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beginning {
+    New,
+    Used,
+}
+
+/// The calls that are made at all when nothing fails, up to a number, or a choice of them.
+async fn points(used: &Used) -> Vec<Point> {
     let (each, seed) = (number_from("POSTERN_FAULTS", 20), number_from("POSTERN_FAULT_SEED", SEED));
     println!("seed {seed:#x}, {each} calls of each kind at most");
     let (mut random, mut points) = (seed, Vec::new());
-    let disk = untouched(pki, used).await;
-    for (fault, (name, call, _)) in FAULTS.iter().enumerate() {
-        let made = disk.count(*call).min(CALLS_MAX);
-        println!("{name}: {made} calls are within reach");
-        let mut all: Vec<u64> = (1..=made).collect();
-        while all.len() as u64 > each {
-            all.swap_remove((step(&mut random) % all.len() as u64) as usize);
+    let disks = [
+        (Beginning::New, untouched(used, Beginning::New).await),
+        (Beginning::Used, untouched(used, Beginning::Used).await),
+    ];
+    for (name, call, how) in FAULTS {
+        let calls =
+            disks.iter().flat_map(|(store, disk)| (1..=disk.count(call).min(CALLS_MAX)).map(|number| (*store, number)));
+        let mut calls: Vec<_> = calls.collect();
+        println!("{name}: {} calls are within reach", calls.len());
+        while calls.len() as u64 > each {
+            calls.swap_remove((step(&mut random) % calls.len() as u64) as usize);
         }
-        all.sort_unstable();
-        points.extend(all.into_iter().map(|at| (fault, at)));
+        points.extend(calls.into_iter().map(|(store, number)| Point { name, call, how, number, store }));
     }
-    points
+    match std::env::var("POSTERN_FAULT") {
+        Ok(only) => {
+            points.retain(|point| point.to_string() == only);
+            points
+        }
+        Err(_) => points,
+    }
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, number, store, .. } = self;
+        write!(f, "{name} {number} {store:?}")
+    }
 }
 
 /// The disk after all that a test does when nothing fails: it has counted the calls.
-async fn untouched(pki: &Pki, used: &Used) -> FaultyDisk {
-    let receiver = Receiver::start(pki).await;
-    let mut postern = Appliance::set_up(pki).destination("crm", &receiver.url()).write();
-    let mut ledger = used.put(&postern.state_dir);
+async fn untouched(used: &Used, store: Beginning) -> FaultyDisk {
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).write();
+    let mut ledger = used.begin(store, &postern);
     let disk = FaultyDisk::below(&postern.state_dir);
     assert_eq!(endure(&mut postern, &disk, &mut ledger).await, Ok(Taken::NotReached));
     assert!(postern.try_stop().await.is_some());
@@ -127,12 +155,14 @@ async fn untouched(pki: &Pki, used: &Used) -> FaultyDisk {
 }
 
 /// Lets one call fail, and looks at everything afterwards. The error says what must not be.
-async fn take(pki: &Pki, used: &Used, call: Call, how: How, at: u64) -> Result<Taken, String> {
-    let receiver = Receiver::start(pki).await;
-    let mut postern = Appliance::set_up(pki).destination("crm", &receiver.url()).write();
-    let mut ledger = if at % 2 == 1 { used.put(&postern.state_dir) } else { Ledger::default() };
+async fn take(used: &Used, point: Point) -> Result<Taken, String> {
+    let Point { name: _, call, how, number, store } = point;
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).write();
+    let mut ledger = used.begin(store, &postern);
     let disk = FaultyDisk::below(&postern.state_dir);
-    disk.fail(call, at..=at, how);
+    disk.fail(call, number..=number, how);
 
     let taken = endure(&mut postern, &disk, &mut ledger).await?;
     if matches!(taken, Taken::Survived | Taken::Recovered | Taken::NotReached) {
@@ -257,10 +287,11 @@ struct Used {
 }
 
 impl Used {
-    async fn make(pki: &Pki) -> Self {
-        let mut receiver = Receiver::start(pki).await;
+    async fn make() -> Self {
+        let pki = Pki::new();
+        let mut receiver = Receiver::start(&pki).await;
         receiver.stop().await;
-        let mut postern = Appliance::set_up(pki).destination("crm", &receiver.url()).start().await;
+        let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start().await;
         let mut ledger = Ledger::default();
         for turn in 0..40 {
             assert_eq!(post(&mut postern, &mut ledger, turn).await, Ok(Some(200)));
@@ -271,9 +302,15 @@ impl Used {
         used
     }
 
-    fn put(&self, at: &Path) -> Ledger {
-        copy(&self.directory.path().join("state"), at);
-        self.ledger.clone()
+    /// Lets an appliance begin with it, or with nothing; what was acknowledged before.
+    fn begin(&self, store: Beginning, postern: &Appliance) -> Ledger {
+        match store {
+            Beginning::New => Ledger::default(),
+            Beginning::Used => {
+                copy(&self.directory.path().join("state"), &postern.state_dir);
+                self.ledger.clone()
+            }
+        }
     }
 }
 
