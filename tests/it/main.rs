@@ -4,6 +4,7 @@
 mod cli;
 mod delivery;
 mod demo;
+mod disk_full;
 mod faults;
 mod hold;
 mod inlet;

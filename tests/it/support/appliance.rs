@@ -277,6 +277,15 @@ impl Appliance {
         Some(response.status().as_u16())
     }
 
+    /// Waits until `/readyz` answers so.
+    pub async fn wait_for_readiness(&self, status: u16) {
+        let until = Instant::now() + PATIENCE;
+        while self.readiness().await != Some(status) {
+            assert!(Instant::now() < until, "never {status}: {}", self.admin("/metrics").await.1);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Whether no export of a destination waits any more, within a time.
     pub async fn drains(&self, destination: &str, within: Duration) -> bool {
         let (waiting, until) = (waiting(destination), Instant::now() + within);
