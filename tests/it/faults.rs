@@ -9,7 +9,6 @@ use std::{
     cell::RefCell,
     collections::BTreeMap,
     fmt,
-    path::Path,
     process::{Command, ExitStatus},
     time::{Duration, Instant},
 };
@@ -18,6 +17,7 @@ use serde_json::Value;
 
 use crate::support::{
     appliance::{Appliance, Start},
+    copy_directory,
     faulty_disk::{Call, EIO, ENOSPC, FaultyDisk, How},
     ledger::Ledger,
     load::step,
@@ -297,7 +297,7 @@ impl Used {
         }
         postern.kill();
         let used = Self { directory: tempfile::tempdir().unwrap(), ledger };
-        copy(&postern.state_dir, &used.directory.path().join("state"));
+        copy_directory(&postern.state_dir, &used.directory.path().join("state"));
         used
     }
 
@@ -306,14 +306,9 @@ impl Used {
         match store {
             Beginning::New => Ledger::default(),
             Beginning::Used => {
-                copy(&self.directory.path().join("state"), &postern.state_dir);
+                copy_directory(&self.directory.path().join("state"), &postern.state_dir);
                 self.ledger.clone()
             }
         }
     }
-}
-
-fn copy(from: &Path, to: &Path) {
-    let done = Command::new("cp").args(["-a", "--sparse=always"]).args([from, to]).status().unwrap();
-    assert!(done.success(), "cannot copy {from:?}");
 }

@@ -257,9 +257,14 @@ impl Appliance {
         &self.http
     }
 
+    /// Where a path of the admin interface is.
+    pub fn admin_at(&self, path: &str) -> String {
+        format!("{}{path}", self.running().admin)
+    }
+
     /// A path of the admin interface: status and text.
     pub async fn admin(&self, path: &str) -> (u16, String) {
-        let response = self.http.get(format!("{}{path}", self.running().admin)).send().await.unwrap();
+        let response = self.http.get(self.admin_at(path)).send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
@@ -273,7 +278,7 @@ impl Appliance {
 
     /// What `/readyz` answers, if it does.
     pub async fn readiness(&self) -> Option<u16> {
-        let response = self.http.get(format!("{}/readyz", self.running().admin)).send().await.ok()?;
+        let response = self.http.get(self.admin_at("/readyz")).send().await.ok()?;
         Some(response.status().as_u16())
     }
 

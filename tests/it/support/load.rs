@@ -131,7 +131,10 @@ pub fn in_order(requests: &[Request]) -> Result<(BTreeSet<Update>, usize), Strin
                 }
                 repeats += 1;
             }
-            Some((before, _)) if before > version => return Err(format!("{person}: {version} came after {before}")),
+            Some((before, _)) if before > version => {
+                let again = if keys.contains_key(key) { " again" } else { "" };
+                return Err(format!("{person}: {version} came{again} after {before}"));
+            }
             Some(_) | None => {
                 if let Some(other) = keys.insert(key, (person.to_owned(), version)) {
                     return Err(format!("{person} {version}: the key of {other:?}"));
