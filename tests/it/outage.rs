@@ -27,7 +27,7 @@ const PEOPLE: u64 = 2 * CONNECTIONS;
 
 #[tokio::test]
 async fn outage_of_a_day_loses_no_export_and_drains_in_order() {
-    let (pki, clock, count) = (Pki::new(), clock(), number_from("POSTERN_OUTAGE_EXPORTS", 2_000));
+    let (pki, clock, count) = (Pki::lasting(2 * DAY), clock(), number_from("POSTERN_OUTAGE_EXPORTS", 2_000));
     let mut receiver = Receiver::start(&pki).await;
     receiver.stop().await;
     let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start_by(&clock).await;
