@@ -78,8 +78,8 @@ pub(super) fn copy(
         }
         copy.apply_if_full(progress)
     })?;
-    let meta = agreed(&survey, mode, set_aside)?;
-    drop(record::put(&mut copy.batch, layout::META, &[&meta.encode()], None));
+    let mut meta = agreed(&survey, mode, set_aside)?;
+    meta.put(&mut copy.batch);
     copy.apply()?;
     to.flush()?;
     Ok((survey, meta))

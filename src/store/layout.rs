@@ -85,7 +85,7 @@ pub(super) fn walk<T: DeserializeOwned>(
             }
             let number = u64::from_be_bytes(key[key.len() - 8..].try_into().expect("keys end in a number"));
             match record::assemble(&db, key, &first) {
-                Ok(payload) => return Some(Ok((number, Frozen::part(payload).map(|(entry, _)| entry)))),
+                Ok(record) => return Some(Ok((number, Frozen::part(record).map(|(entry, _)| entry)))),
                 Err(Unreadable::Damaged) => return Some(Ok((number, None))),
                 Err(Unreadable::Failed(error)) => {
                     failed = true;

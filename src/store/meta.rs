@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use sled::Batch;
 
 use super::{
     layout,
@@ -26,6 +27,9 @@ pub(super) struct Meta {
     pub(super) quarantined: u64,
     pub(super) live_bytes: i64,
     pub(super) destinations: BTreeMap<DestinationId, Entry>,
+    /// How long its record is.
+    #[serde(skip)]
+    stored_length: usize,
 }
 
 /// What is counted of one destination.
@@ -82,12 +86,16 @@ impl Entry {
 
 impl Meta {
     pub(super) fn read(db: &sled::Tree) -> Result<Option<Self>, Unreadable> {
-        let payload = record::read(db, layout::META)?;
-        payload.map(|bytes| serde_json::from_slice(&bytes).map_err(|_| Unreadable::Damaged)).transpose()
+        let Some(record) = record::read(db, layout::META)? else { return Ok(None) };
+        let meta: Self = serde_json::from_slice(&record.payload).map_err(|_| Unreadable::Damaged)?;
+        Ok(Some(Self { stored_length: record.length, ..meta }))
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("counters are numbers by name")
+    /// Stages writing it. Its own few bytes are not counted: they would change what they count.
+    pub(super) fn put(&mut self, batch: &mut Batch) {
+        self.commit += 1;
+        let bytes = serde_json::to_vec(self).expect("counters are numbers by name");
+        self.stored_length = record::put(batch, layout::META, &[&bytes], Some(self.stored_length)).length;
     }
 
     /// The destination's number in keys; a new one gets the next, and keeps it for ever.

@@ -373,8 +373,8 @@ impl Store {
     pub fn standing(&self, destination: &DestinationId) -> Standing {
         let read = || {
             let (db, queue) = (self.live.db()?, self.queues.get(destination)?);
-            let bytes = record::read(&db, &layout::standing(queue.destination())).ok()??;
-            serde_json::from_slice(&bytes).ok()
+            let record = record::read(&db, &layout::standing(queue.destination())).ok()??;
+            serde_json::from_slice(&record.payload).ok()
         };
         read().unwrap_or_default()
     }

@@ -61,8 +61,7 @@ impl Opened {
             let staged = record::put(&mut batch, &layout::name(number), &[destination.as_str().as_bytes()], None);
             self.meta.live_bytes += staged.bytes;
         }
-        self.meta.commit += 1;
-        drop(record::put(&mut batch, layout::META, &[&self.meta.encode()], None));
+        self.meta.put(&mut batch);
         self.db.apply_batch(batch)?;
         self.db.flush()?;
         Ok(())

@@ -10,7 +10,7 @@ use tokio::sync::{Notify, mpsc};
 use tracing::error;
 
 use super::{
-    frozen::{self, Frozen},
+    frozen::Frozen,
     layout::{self, Table},
     live::{Health, Live},
     meta::Entry,
@@ -53,8 +53,6 @@ pub(super) struct Released {
     pub(super) queue: Arc<Queue>,
     pub(super) number: u64,
     pub(super) frozen: Frozen,
-    /// Payload length of its record, so that it need not be read again.
-    pub(super) length: usize,
 }
 
 impl Queue {
@@ -236,7 +234,7 @@ impl Claim {
             let key = layout::entry(Table::Schedule, self.queue.destination, self.number);
             let Some(db) = self.queue.live.db() else { return Ok(false) };
             self.frozen = match record::read(&db, &key) {
-                Ok(payload) => payload.and_then(Frozen::part::<Export>).map(|(_, frozen)| frozen),
+                Ok(record) => record.and_then(Frozen::part::<Export>).map(|(_, frozen)| frozen),
                 Err(Unreadable::Damaged) => None,
                 Err(Unreadable::Failed(error)) => return Err(error),
             };
@@ -254,8 +252,7 @@ impl Claim {
     pub(super) fn release(mut self) -> Released {
         self.settled = true;
         let frozen = self.frozen.take().expect("a claim is filled before it is handed out");
-        let length = frozen::encoded_length(&self.export) + frozen.as_bytes().len();
-        Released { queue: self.queue.clone(), number: self.number, frozen, length }
+        Released { queue: self.queue.clone(), number: self.number, frozen }
     }
 }
 

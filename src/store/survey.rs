@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     meta::Meta,
-    record::{self, Unreadable},
+    record::{self, Record, Unreadable},
 };
 
 /// The first bytes of all keys, in their order; see the table in `store`.
@@ -126,9 +126,9 @@ impl Survey {
             return Ok(());
         }
         match record::assemble(db, key, value) {
-            Ok(payload) => {
-                self.count(key, &payload);
-                show(key, Met::Record(&payload))
+            Ok(record) => {
+                self.count(key, &record);
+                show(key, Met::Record(&record.payload))
             }
             Err(Unreadable::Damaged) => {
                 self.damaged += 1;
@@ -138,7 +138,7 @@ impl Survey {
         }
     }
 
-    fn count(&mut self, key: &[u8], payload: &[u8]) {
+    fn count(&mut self, key: &[u8], Record { payload, length }: &Record) {
         self.records += 1;
         let number_at = |at: usize| key.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
         let destination = key.get(1..5).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
@@ -160,7 +160,7 @@ impl Survey {
         if let (b's' | b'd', Some(number)) = (key[0], number_at(5)) {
             self.last_number = self.last_number.max(number);
         }
-        self.live_bytes += record::bytes(key, payload.len());
+        self.live_bytes += record::bytes(key, *length);
     }
 
     /// Where the counters say something else than what there is.

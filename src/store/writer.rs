@@ -21,7 +21,7 @@ use super::{
     meta::Meta,
     open::Opened,
     queue::{Queue, Released},
-    record::{self, Staged, Unreadable},
+    record::{self, Record, Staged, Unreadable},
     space::Space,
     syncer::{Group, Syncer},
 };
@@ -149,7 +149,6 @@ fn session(shared: &Shared, opened: Opened, inbox: &mut Inbox) -> Result<u64, Fa
 struct Writer<'s> {
     db: sled::Db,
     meta: Meta,
-    meta_length: usize,
     shared: &'s Shared,
     to_syncer: SyncSender<Group>,
     slice: Slice,
@@ -168,8 +167,7 @@ struct Slice {
 
 impl<'s> Writer<'s> {
     fn new(db: sled::Db, meta: Meta, shared: &'s Shared, to_syncer: SyncSender<Group>) -> Self {
-        let meta_length = meta.encode().len();
-        Self { db, meta, meta_length, shared, to_syncer, slice: Slice::default(), group: Group::default() }
+        Self { db, meta, shared, to_syncer, slice: Slice::default(), group: Group::default() }
     }
 
     /// Takes commands until it is told to close; returns the last commit.
@@ -221,7 +219,8 @@ impl<'s> Writer<'s> {
         }
         let mut links: Links = Vec::with_capacity(named.len());
         for link in named {
-            let leads_to = self.read(&link)?.and_then(|bytes| bytes.try_into().ok()).map(ProfileKey::from_bytes);
+            let leads_to = self.read(&link)?.and_then(|record| record.payload.try_into().ok());
+            let leads_to = leads_to.map(ProfileKey::from_bytes);
             links.push((link, leads_to));
         }
         let found: BTreeSet<ProfileKey> = links.iter().filter_map(|(_, leads_to)| *leads_to).collect();
@@ -232,8 +231,8 @@ impl<'s> Writer<'s> {
         for key in found {
             match self.read(&layout::profile(&key))? {
                 Some(snapshot) => {
-                    lengths.insert(key, snapshot.len());
-                    snapshots.push(snapshot);
+                    lengths.insert(key, snapshot.length);
+                    snapshots.push(snapshot.payload);
                 }
                 None => lost.push(key),
             }
@@ -265,6 +264,7 @@ impl<'s> Writer<'s> {
         for (link, led_to) in links.into_iter().chain(moved) {
             let news = self.slice.touched.insert(link.clone());
             if news && led_to != Some(key) {
+                // A key is stored as it is, so the one before was as long.
                 self.put(&link, &[key.as_bytes()], led_to.map(|other| other.as_bytes().len()));
             }
         }
@@ -273,9 +273,9 @@ impl<'s> Writer<'s> {
             let number = self.meta.last_number;
             let destination = self.meta.number_of(&export.destination);
             let entry = Export::new(export.id, lines.clone(), accepted_at);
-            let frozen = Frozen::new(&export.reasons, &export.body);
+            let mut frozen = Frozen::new(&export.reasons, &export.body);
             let key = layout::entry(Table::Schedule, destination, number);
-            self.put(&key, &[&encode(&entry), frozen.as_bytes()], None);
+            frozen.record_length = self.put(&key, &[&encode(&entry), frozen.as_bytes()], None);
             self.meta.entry(&export.destination).made += 1;
             self.group.made.entry(export.destination).or_default().push((number, entry, frozen));
         }
@@ -287,11 +287,12 @@ impl<'s> Writer<'s> {
     }
 
     fn settle(&mut self, released: Released, next: Next, standing: Option<Standing>) {
-        let Released { queue, number, frozen, length } = released;
+        let Released { queue, number, frozen } = released;
+        let length = frozen.record_length;
         let destination = queue.destination();
         let entry = layout::entry(Table::Schedule, destination, number);
         match &next {
-            Next::Waiting(export) => self.put(&entry, &[&encode(export), frozen.as_bytes()], Some(length)),
+            Next::Waiting(export) => drop(self.put(&entry, &[&encode(export), frozen.as_bytes()], Some(length))),
             Next::Delivered => {
                 self.remove(&entry, Some(length));
                 self.count(destination, |counted| counted.delivered += 1);
@@ -317,9 +318,12 @@ impl<'s> Writer<'s> {
         change(self.meta.entry_numbered(destination).expect("a queue's number comes from here"));
     }
 
-    fn put(&mut self, key: &[u8], payload: &[&[u8]], before: Option<usize>) {
+    /// Returns the stored length.
+    fn put(&mut self, key: &[u8], payload: &[&[u8]], before: Option<usize>) -> usize {
         let staged = record::put(&mut self.slice.batch, key, payload, before);
+        let length = staged.length;
         self.staged(staged);
+        length
     }
 
     fn remove(&mut self, key: &[u8], length: Option<usize>) {
@@ -335,9 +339,9 @@ impl<'s> Writer<'s> {
     }
 
     /// Reads a record; one that fails its checksum is put aside and gone.
-    fn read(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, Failure> {
+    fn read(&mut self, key: &[u8]) -> Result<Option<Record>, Failure> {
         match record::read(&self.db, key) {
-            Ok(payload) => Ok(payload),
+            Ok(record) => Ok(record),
             Err(Unreadable::Damaged) => {
                 self.meta.profiles -= u64::from(key.starts_with(b"p")).min(self.meta.profiles);
                 warn!(table = %char::from(key[0]), "a record failed its checksum and was put aside");
@@ -373,11 +377,7 @@ impl<'s> Writer<'s> {
 
     /// Applies the slice, with the counters that it changed, as one atomic batch.
     fn apply(&mut self) -> Result<(), Failure> {
-        self.meta.commit += 1;
-        let encoded = self.meta.encode();
-        let before = std::mem::replace(&mut self.meta_length, encoded.len());
-        // Its own few bytes are not counted: they would change what they count.
-        drop(record::put(&mut self.slice.batch, layout::META, &[&encoded], Some(before)));
+        self.meta.put(&mut self.slice.batch);
         let Slice { batch, .. } = std::mem::take(&mut self.slice);
         self.group.is_unsynced = true;
         self.db.apply_batch(batch)?;
