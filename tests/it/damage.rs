@@ -36,7 +36,7 @@ const VERB_MAX: Duration = Duration::from_secs(60);
 async fn damaged_store_starts_or_is_salvaged_and_sends_nothing_that_was_never_made() {
     let (count, mut random) = (number_from("POSTERN_DAMAGES", 25), number_from("POSTERN_DAMAGE_SEED", SEED));
     println!("seed {random:#x}, {count} damages");
-    let stores = [Whole::make(End::Stop).await, Whole::make(End::Kill).await];
+    let stores = [Whole::make(End::Stop).await, Whole::make(End::Kill).await, Whole::make(End::Reopen).await];
     let damages: Vec<_> = (0..count).map(|_| Damage::choose(&stores, &mut random)).collect();
     let (todo, started) = (RefCell::new(damages.into_iter()), Instant::now());
     let (met, wrong) = (RefCell::new(BTreeMap::<_, BTreeMap<_, Sum>>::new()), RefCell::new(Vec::new()));
@@ -229,6 +229,8 @@ struct Whole {
 enum End {
     Stop,
     Kill,
+    /// Stopped, started and stopped: the snapshot that opening writes speaks of all there is.
+    Reopen,
 }
 
 impl Whole {
@@ -242,6 +244,10 @@ impl Whole {
                 assert!(postern.drains("crm", PATIENCE).await);
                 receiver.stop().await;
             }
+            if turn == DELIVERED + WAITING / 2 {
+                assert!(postern.stop().await.success());
+                postern.start_again().await;
+            }
             let person = format!("p{}", turn % PEOPLE);
             let (version, update) = ledger.next(&person);
             postern.post("web", &update).await;
@@ -251,6 +257,11 @@ impl Whole {
         match end {
             End::Stop => assert!(postern.stop().await.success()),
             End::Kill => postern.kill(),
+            End::Reopen => {
+                assert!(postern.stop().await.success());
+                postern.start_again().await;
+                assert!(postern.stop().await.success());
+            }
         }
         let whole = Self { directory: tempfile::tempdir().unwrap(), end, ledger, delivered: receiver.requests() };
         copy_directory(&postern.state_dir, &whole.state_dir());

@@ -26,7 +26,7 @@ async fn many_exports_enqueued_and_drained_stay_below_150_mib() {
     let (pki, count) = (Pki::new(), number_from("POSTERN_MEMORY_EXPORTS", 200_000));
     let mut receiver = Receiver::start(&pki).await;
     receiver.stop().await;
-    let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start().await;
+    let mut postern = Appliance::set_up(&pki).quiet().destination("crm", &receiver.url()).start().await;
 
     let posted = Instant::now();
     flood(&postern.inlets(), 0..count, |number| body(number % PEOPLE, number / PEOPLE + 1)).await;
@@ -51,7 +51,7 @@ async fn million_profiles_with_as_many_exports_waiting_stay_below_300_mib_and_op
     let (pki, count) = (Pki::new(), number_from("POSTERN_MEMORY_PROFILES", 1_000_000));
     let mut receiver = Receiver::start(&pki).await;
     receiver.stop().await;
-    let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start().await;
+    let mut postern = Appliance::set_up(&pki).quiet().destination("crm", &receiver.url()).start().await;
 
     let posted = Instant::now();
     flood(&postern.inlets(), 0..count, |number| body(number, 1)).await;
