@@ -46,6 +46,7 @@ fn salvage(dir: &Path, json: bool) -> Result<bool, Failure> {
         match wait(&mut child).context("cannot wait for a child")?.and_then(|status| status.code()) {
             Some(0) => return Ok(true),
             // In use, not permitted: another way would not help, and it has said so.
+            Some(66) => return Err(Failure::of(Exit::Missing, "not salvaged")),
             Some(75) => return Err(Failure::of(Exit::TryLater, "not salvaged")),
             Some(77) => return Err(Failure::of(Exit::NotPermitted, "not salvaged")),
             Some(_) | None => {}

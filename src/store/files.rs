@@ -64,6 +64,14 @@ impl Files {
         }
     }
 
+    /// Locks a directory that has something of a store, be it without its format's number.
+    pub(super) fn remains(dir: &Path) -> Result<Self, StoreError> {
+        match ["store", "store.old", "FORMAT"].iter().any(|name| dir.join(name).exists()) {
+            true => Self::lock(dir),
+            false => Err(StoreError::Missing(dir.display().to_string())),
+        }
+    }
+
     fn lock(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.display().to_string();
         let error = |source| StoreError::Directory { path: path.clone(), source };

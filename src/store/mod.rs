@@ -164,10 +164,10 @@ pub enum StoreError {
         what: String,
     },
     /// A write, a sync or a read failed, and it is not mended yet.
-    #[error("the store failed and is being mended; nothing was kept, send it again")]
+    #[error("the store failed and is being mended; the update may not be kept, send it again")]
     Failed,
     /// The disk is full, or the store has reached its limit.
-    #[error("the store or its disk is full until exports have drained; nothing was kept, send it again")]
+    #[error("the store or its disk is full until exports have drained; send the update again then")]
     Full,
 
     /// More updates are waiting than we hold.

@@ -161,7 +161,7 @@ pub enum Basis {
 /// # Errors
 /// [`StoreError::Damaged`] when sled cannot open it at all; else as [`compact`].
 pub fn salvage(dir: &Path, basis: Basis, progress: Progress<'_>) -> Result<Copied, UpkeepError> {
-    let files = Files::prepare(dir)?;
+    let files = Files::remains(dir)?;
     if basis == Basis::LogAlone {
         files.remove_snapshots()?;
     }
@@ -177,7 +177,7 @@ pub fn salvage(dir: &Path, basis: Basis, progress: Progress<'_>) -> Result<Copie
 /// # Errors
 /// When the directory cannot be written.
 pub fn start_afresh(dir: &Path) -> Result<PathBuf, UpkeepError> {
-    let files = Files::prepare(dir)?;
+    let files = Files::remains(dir)?;
     drop(files.open_copy()?);
     let kept = files.aside("damaged");
     files.swap(Some(&kept))?;

@@ -16,5 +16,6 @@ mod profiles;
 mod published;
 mod restart;
 mod secrets;
+mod store;
 mod support;
 mod tls;
