@@ -2,10 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod cli;
+mod damage;
 mod delivery;
 mod demo;
+mod disk_full;
+mod faults;
 mod hold;
 mod inlet;
+mod memory;
+mod outage;
 mod powercut;
 mod profiles;
 mod published;

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::support::{
     appliance::{Appliance, clock},
     load::{Load, step},
+    number_from,
     pki::Pki,
     receiver::Receiver,
     reply::{Gate, Reply},
@@ -156,7 +157,8 @@ async fn dead_letters_and_counters_survive_stop_and_kill() {
     }
 }
 
-const KILLS: usize = 40;
+/// Unless `POSTERN_KILLS` says another number.
+const KILLS: u64 = 40;
 const SEED: u64 = 0x5EED_9057;
 
 #[tokio::test]
@@ -165,9 +167,9 @@ async fn nothing_acknowledged_is_lost_and_order_holds_through_many_kills() {
     let receiver = Receiver::start(&pki).await;
     let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start().await;
     let mut load = Load::start(&postern, &receiver);
-    let (started, mut random) = (Instant::now(), SEED);
+    let (started, mut random, kills) = (Instant::now(), SEED, number_from("POSTERN_KILLS", KILLS));
 
-    for _ in 0..KILLS {
+    for _ in 0..kills {
         load.wait_for(5 + step(&mut random) % 80).await;
         postern.kill();
         postern.start_again().await;
@@ -176,6 +178,6 @@ async fn nothing_acknowledged_is_lost_and_order_holds_through_many_kills() {
     let took = started.elapsed();
 
     let counts = load.end(&postern, &receiver).await;
-    println!("seed {SEED:#x}, {KILLS} kills in {took:?}: {counts:?}");
+    println!("seed {SEED:#x}, {kills} kills in {took:?}: {counts:?}");
     assert!(postern.stop().await.success());
 }

@@ -62,6 +62,16 @@ enum What {
 
 type Log = Arc<Mutex<Vec<Value>>>;
 
+/// What became of a start.
+#[must_use]
+pub enum Start {
+    Listening,
+    /// With its log.
+    Ended(ExitStatus, Vec<Value>),
+    /// And was killed, with its log.
+    Hangs(Vec<Value>),
+}
+
 /// A clock that stands at the present until it is turned: certificates are valid around then.
 pub fn clock() -> Clock {
     Clock::manual(now())
@@ -87,21 +97,46 @@ impl Appliance {
 
     /// Starts the binary by this command, and waits until it listens.
     pub async fn start_with(&mut self, command: &mut Command) {
+        match self.try_start_with(command).await {
+            Start::Listening => {}
+            Start::Ended(status, log) => panic!("{status}: {log:#?}"),
+            Start::Hangs(log) => panic!("it neither listens nor ends: {log:#?}"),
+        }
+    }
+
+    /// Starts the binary by this command, and waits until it listens or has ended.
+    pub async fn try_start_with(&mut self, command: &mut Command) -> Start {
         assert!(self.running.is_none(), "it runs already");
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = Log::default();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let kept = log.clone();
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 let parsed = serde_json::from_str(&line).unwrap_or_else(|_| json!({ "raw": line }));
                 kept.lock().unwrap().push(parsed);
             }
         });
-        let listening = wait_for(&log, |line| line["message"] == "listening").await;
-        let address = |name: &str| format!("http://{}", listening[name].as_str().unwrap());
-        let (inlets, admin) = (address("inlets"), address("admin"));
-        self.running = Some(Running { what: What::Binary { child, log }, inlets, admin });
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let listening = log.lock().unwrap().iter().find(|line| line["message"] == "listening").cloned();
+            if let Some(listening) = listening {
+                let address = |name: &str| format!("http://{}", listening[name].as_str().unwrap());
+                let (inlets, admin) = (address("inlets"), address("admin"));
+                self.running = Some(Running { what: What::Binary { child, log }, inlets, admin });
+                return Start::Listening;
+            }
+            if let Some(status) = child.try_wait().unwrap() {
+                reader.join().unwrap();
+                return Start::Ended(status, std::mem::take(&mut log.lock().unwrap()));
+            }
+            if Instant::now() > until {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                return Start::Hangs(std::mem::take(&mut log.lock().unwrap()));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Runs on what is there, in this process and by this clock.
@@ -147,6 +182,50 @@ impl Appliance {
         }
     }
 
+    /// SIGTERM; how it ended, or none when it had to be killed.
+    pub async fn try_stop(&mut self) -> Option<ExitStatus> {
+        self.terminate();
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if let Some(status) = self.ended() {
+                self.running = None;
+                return Some(status);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.kill();
+        None
+    }
+
+    /// How the binary ended, if it did.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let What::Binary { child, .. } = &mut self.running.as_mut()?.what else { return None };
+        child.try_wait().unwrap()
+    }
+
+    /// Whether the binary ends within a second: its sockets are closed before it is gone.
+    pub async fn has_ended_soon(&mut self) -> bool {
+        let until = Instant::now() + Duration::from_secs(1);
+        while self.ended().is_none() && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        self.ended().is_some()
+    }
+
+    /// How the binary, which has ended, did so, and its log.
+    pub fn take_ended(&mut self) -> (ExitStatus, Vec<Value>) {
+        let status = self.ended().expect("it has ended");
+        let log = self.log();
+        self.running = None;
+        (status, log)
+    }
+
+    /// The binary's process.
+    pub fn process(&self) -> u32 {
+        let What::Binary { child, .. } = &self.running().what else { panic!("it runs in this process") };
+        child.id()
+    }
+
     /// Any verb of the binary.
     pub fn command(&self, arguments: &[&str]) -> Command {
         command(arguments)
@@ -178,9 +257,14 @@ impl Appliance {
         &self.http
     }
 
+    /// Where a path of the admin interface is.
+    pub fn admin_at(&self, path: &str) -> String {
+        format!("{}{path}", self.running().admin)
+    }
+
     /// A path of the admin interface: status and text.
     pub async fn admin(&self, path: &str) -> (u16, String) {
-        let response = self.http.get(format!("{}{path}", self.running().admin)).send().await.unwrap();
+        let response = self.http.get(self.admin_at(path)).send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
 
@@ -190,6 +274,33 @@ impl Appliance {
         let (_, text) = self.admin("/metrics").await;
         let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ').map(str::to_owned))?;
         value.parse().ok()
+    }
+
+    /// What `/readyz` answers, if it does.
+    pub async fn readiness(&self) -> Option<u16> {
+        let response = self.http.get(self.admin_at("/readyz")).send().await.ok()?;
+        Some(response.status().as_u16())
+    }
+
+    /// Waits until `/readyz` answers so.
+    pub async fn wait_for_readiness(&self, status: u16) {
+        let until = Instant::now() + PATIENCE;
+        while self.readiness().await != Some(status) {
+            assert!(Instant::now() < until, "never {status}: {}", self.admin("/metrics").await.1);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Whether no export of a destination waits any more, within a time.
+    pub async fn drains(&self, destination: &str, within: Duration) -> bool {
+        let (waiting, until) = (waiting(destination), Instant::now() + within);
+        while self.metric(&waiting).await != Some(0.0) {
+            if Instant::now() > until {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        true
     }
 
     /// Waits until a metric has a value.
@@ -236,8 +347,7 @@ impl Appliance {
         let total = |result: &str| format!(r#"postern_exports_total{{destination="{destination}",result="{result}"}}"#);
         self.wait_for_metric(&total("delivered"), delivered.into()).await;
         self.wait_for_metric(&total("dead"), dead.into()).await;
-        let waits = format!(r#"postern_exports{{destination="{destination}",state="waiting"}}"#);
-        self.wait_for_metric(&waits, waiting.into()).await;
+        self.wait_for_metric(&self::waiting(destination), waiting.into()).await;
     }
 
     /// Waits until so many POSTs met this outcome, paid for by `charge` (`attempt` or `trial`), and are settled.
@@ -328,6 +438,11 @@ pub fn command(arguments: &[&str]) -> Command {
 /// The series of POSTs.
 pub fn posts(destination: &str, outcome: &str, charge: &str) -> String {
     format!(r#"postern_posts_total{{destination="{destination}",outcome="{outcome}",charge="{charge}"}}"#)
+}
+
+/// The series of exports that wait.
+pub fn waiting(destination: &str) -> String {
+    format!(r#"postern_exports{{destination="{destination}",state="waiting"}}"#)
 }
 
 /// The series that says whether a destination is held.

@@ -23,7 +23,7 @@ const POSTERS: usize = 4;
 const PEOPLE_EACH: usize = 8;
 
 /// A person and a version.
-type Update = (String, u64);
+pub type Update = (String, u64);
 
 /// Posters at work, and what they were told.
 pub struct Load {
@@ -87,7 +87,7 @@ impl Load {
         }
         postern.wait_for_metric(r#"postern_exports{destination="crm",state="waiting"}"#, 0.0).await;
         postern.wait_for_metric(r#"postern_exports{destination="crm",state="dead"}"#, 0.0).await;
-        let (received, repeats) = in_order(&receiver.requests());
+        let (received, repeats) = in_order(&receiver.requests()).unwrap();
         let lost: Vec<_> = self.acknowledged.difference(&received).collect();
         let counts = Counts { acknowledged: self.acknowledged.len(), received: received.len(), repeats };
         assert!(lost.is_empty(), "{counts:?}: acknowledged and lost: {lost:?}");
@@ -116,8 +116,8 @@ async fn post_until_closed(
 }
 
 /// Checks that each person's versions rise, and that a repeat is of the latest alone and the same in all. Returns what was
-/// received, and how many repeats there were.
-fn in_order(requests: &[Request]) -> (BTreeSet<Update>, usize) {
+/// received, and how many repeats there were; or what is wrong.
+pub fn in_order(requests: &[Request]) -> Result<(BTreeSet<Update>, usize), String> {
     let mut latest: BTreeMap<&str, (u64, &Request)> = BTreeMap::new();
     let mut keys: HashMap<&str, Update> = HashMap::new();
     let (mut received, mut repeats) = (BTreeSet::new(), 0);
@@ -126,19 +126,24 @@ fn in_order(requests: &[Request]) -> (BTreeSet<Update>, usize) {
         let key = request.idempotency_key().unwrap();
         match latest.insert(person, (version, request)) {
             Some((before, earlier)) if before == version => {
-                assert_eq!(earlier.idempotency_key(), Some(key), "{person} {version}: another key");
-                assert_eq!(earlier.raw_body, request.raw_body, "{person} {version}: another body");
+                if earlier.idempotency_key() != Some(key) || earlier.raw_body != request.raw_body {
+                    return Err(format!("{person} {version}: repeated with another key or body"));
+                }
                 repeats += 1;
             }
-            Some((before, _)) if before > version => panic!("{person}: {version} came after {before}"),
+            Some((before, _)) if before > version => {
+                let again = if keys.contains_key(key) { " again" } else { "" };
+                return Err(format!("{person}: {version} came{again} after {before}"));
+            }
             Some(_) | None => {
-                let other = keys.insert(key, (person.to_owned(), version));
-                assert_eq!(other, None, "{person} {version}: a key that was used");
+                if let Some(other) = keys.insert(key, (person.to_owned(), version)) {
+                    return Err(format!("{person} {version}: the key of {other:?}"));
+                }
                 received.insert((person.to_owned(), version));
             }
         }
     }
-    (received, repeats)
+    Ok((received, repeats))
 }
 
 /// The next of some numbers that look random (xorshift).

@@ -30,9 +30,18 @@ pub struct Pki {
 
 impl Pki {
     pub fn new() -> Self {
-        let authority = Authority::new("Test authority", valid()).unwrap();
-        let server = authority.server(&[HOST, "localhost"], valid()).unwrap();
-        let client = authority.client("Test client", valid()).unwrap();
+        Self::of(valid())
+    }
+
+    /// All of it valid for that long from now.
+    pub fn lasting(period: Duration) -> Self {
+        Self::of(Period { from: now() - HOUR, until: now() + period })
+    }
+
+    fn of(valid: Period) -> Self {
+        let authority = Authority::new("Test authority", valid).unwrap();
+        let server = authority.server(&[HOST, "localhost"], valid).unwrap();
+        let client = authority.client("Test client", valid).unwrap();
         Self { authority, server, client, directory: Arc::new(tempfile::tempdir().unwrap()) }
     }
 

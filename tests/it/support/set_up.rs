@@ -23,6 +23,8 @@ pub struct SetUp {
     bearer: Option<String>,
     mapped_audiences: Vec<String>,
     mapped_attributes: Vec<String>,
+    log_level: &'static str,
+    store: String,
     inlets: String,
     audiences: String,
     destinations: String,
@@ -41,6 +43,8 @@ impl SetUp {
             bearer: None,
             mapped_audiences: gold.to_vec(),
             mapped_attributes: ["plan", "version", "name"].map(str::to_owned).to_vec(),
+            log_level: "debug",
+            store: String::new(),
             inlets: "\n[[inlet]]\nname = \"web\"\n".to_owned(),
             audiences: String::new(),
             destinations: String::new(),
@@ -110,6 +114,18 @@ tls = {{ certificate = {certificate:?}, key = {key:?}, roots = {roots:?} }}
         self
     }
 
+    /// Logs no line an export.
+    pub fn quiet(mut self) -> Self {
+        self.log_level = "info";
+        self
+    }
+
+    /// Settings of the store, as they are written below `[store]`.
+    pub fn store(mut self, toml: &str) -> Self {
+        self.store = format!("[store]\n{toml}\n");
+        self
+    }
+
     /// One more audience.
     pub fn audience(mut self, id: &str, rule: &str) -> Self {
         self.audiences += &format!(
@@ -126,15 +142,15 @@ tls = {{ certificate = {certificate:?}, key = {key:?}, roots = {roots:?} }}
 
     /// Writes the configuration and does not start anything.
     pub fn write(self) -> Appliance {
-        let Self { directory, tls_directory, inlets, audiences, destinations, .. } = self;
+        let Self { directory, tls_directory, log_level, store, inlets, audiences, destinations, .. } = self;
         let state_dir = directory.path().join("state");
         let config = format!(
             r#"
 state_dir = {state_dir:?}
 server.listen = "127.0.0.1:0"
 admin.listen = "127.0.0.1:0"
-log = {{ level = "debug", format = "json" }}
-{inlets}{audiences}{destinations}"#
+log = {{ level = "{log_level}", format = "json" }}
+{store}{inlets}{audiences}{destinations}"#
         );
         fs::write(directory.path().join("postern.toml"), config).unwrap();
         Appliance::new(directory, tls_directory, state_dir)

@@ -1,0 +1,352 @@
+//! Damage: one flipped bit or a cut tail in the files of a stopped store. It starts with the damaged records put aside, or it
+//! is refused and salvage makes it start; in no case does the receiver get what was never made, or an older version.
+//!
+//! `POSTERN_DAMAGES` says how many times, `POSTERN_DAMAGE_SEED` where. What went wrong is kept below `target/tmp`, as it was
+//! before the start.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    fmt, fs,
+    os::unix::{fs::FileExt, process::ExitStatusExt},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use crate::support::{
+    appliance::{Appliance, Start, command},
+    copy_directory,
+    ledger::Ledger,
+    load::step,
+    number_from,
+    pki::Pki,
+    receiver::{PATIENCE, Receiver, Request},
+};
+
+const SEED: u64 = 0x5EED_9057;
+const DELIVERED: usize = 60;
+const WAITING: usize = 150;
+const PEOPLE: usize = 24;
+/// Longest run of a verb.
+const VERB_MAX: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+#[ignore = "some minutes of starts"]
+async fn damaged_store_starts_or_is_salvaged_and_sends_nothing_that_was_never_made() {
+    let (count, mut random) = (number_from("POSTERN_DAMAGES", 25), number_from("POSTERN_DAMAGE_SEED", SEED));
+    println!("seed {random:#x}, {count} damages");
+    let stores = [Whole::make(End::Stop).await, Whole::make(End::Kill).await, Whole::make(End::Reopen).await];
+    let damages: Vec<_> = (0..count).map(|_| Damage::choose(&stores, &mut random)).collect();
+    let (todo, started) = (RefCell::new(damages.into_iter()), Instant::now());
+    let (met, wrong) = (RefCell::new(BTreeMap::<_, BTreeMap<_, Sum>>::new()), RefCell::new(Vec::new()));
+    let work = async || {
+        while let Some(damage) = { todo.borrow_mut().next() } {
+            match meet(&stores[damage.store], &damage).await {
+                Ok((class, lost)) => {
+                    let mut met = met.borrow_mut();
+                    let sum = met.entry(damage.file_kind()).or_default().entry(class).or_default();
+                    (sum.stores, sum.lost) = (sum.stores + 1, sum.lost + lost);
+                }
+                Err(error) => {
+                    println!("{damage}: {error}");
+                    wrong.borrow_mut().push(format!("{damage}: {}", error.lines().next().unwrap_or_default()));
+                }
+            }
+        }
+    };
+    tokio::join!(work(), work(), work());
+
+    for (file, classes) in met.take() {
+        println!("{file}: {classes:?}; {WAITING} exports waited in each");
+    }
+    let wrong = wrong.take();
+    println!("{} wrong, in {:?}", wrong.len(), started.elapsed());
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What became of a damaged store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    /// Nobody noticed.
+    Unharmed,
+    /// It started, with records put aside.
+    PutAside,
+    /// It started, met the damage later, was red then, and had to be salvaged.
+    WentRed,
+    /// It was refused, and salvaged.
+    Salvaged,
+}
+
+#[derive(Debug, Default)]
+struct Sum {
+    stores: usize,
+    /// Exports that waited and never arrived, in all.
+    lost: usize,
+}
+
+/// Damages a copy, starts it, salvages it if need be, and looks at all that arrives. The error says what must not be.
+async fn meet(whole: &Whole, damage: &Damage) -> Result<(Class, usize), String> {
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).write();
+    copy_directory(&whole.state_dir(), &postern.state_dir);
+    damage.inflict(&postern.state_dir.join("store"));
+    let met = endure(&mut postern, &receiver, whole).await;
+    if met.is_err() {
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(damage.to_string().replace(' ', "-"));
+        let _ = fs::remove_dir_all(&kept);
+        copy_directory(&whole.state_dir(), &kept);
+        damage.inflict(&kept.join("store"));
+    }
+    met
+}
+
+async fn endure(postern: &mut Appliance, receiver: &Receiver, whole: &Whole) -> Result<(Class, usize), String> {
+    let mut ledger = whole.ledger.clone();
+    let mut class = match start(postern).await? {
+        Started::Well => Class::PutAside,
+        Started::Refused => {
+            salvage(postern).await?;
+            Class::Salvaged
+        }
+    };
+    if class == Class::PutAside && !drains(postern, PATIENCE / 4).await {
+        if postern.ended().is_some() {
+            let (status, log) = postern.take_ended();
+            return Err(format!("it started, and ended with {status}\n{log:#?}"));
+        }
+        if postern.readiness().await == Some(200) {
+            return Err(format!("exports stay, and it is ready: {}", postern.admin("/metrics").await.1));
+        }
+        postern.try_stop().await.ok_or("it was red and does not stop")?;
+        salvage(postern).await?;
+        class = Class::WentRed;
+    }
+    if !drains(postern, PATIENCE).await {
+        return Err(format!("{class:?}, and exports stay: {}", postern.admin("/metrics").await.1));
+    }
+    for person in 0..PEOPLE {
+        let person = format!("p{person}");
+        let (version, update) = ledger.next(&person);
+        match postern.try_post("web", &update).await {
+            Some((200, _)) => ledger.acknowledge(&person, version),
+            other => return Err(format!("{class:?}, and an update of {person} is answered {other:?}")),
+        }
+    }
+    if !drains(postern, PATIENCE).await {
+        return Err(format!("{class:?}, and new exports stay: {}", postern.admin("/metrics").await.1));
+    }
+    let all = [whole.delivered.clone(), receiver.requests()].concat();
+    let lost = ledger.compare(&all).map_err(|wrong| format!("{class:?}: {wrong}"))?.lost;
+    let put_aside = postern.metric("postern_store_quarantined_total").await.unwrap_or_default();
+    if class == Class::PutAside {
+        if lost.len() as f64 > put_aside {
+            return Err(format!(
+                "it started, {put_aside} records were put aside, and {} are lost: {lost:?}",
+                lost.len()
+            ));
+        }
+        if put_aside == 0.0 {
+            class = Class::Unharmed;
+        }
+    }
+    match postern.try_stop().await {
+        Some(status) if status.success() => Ok((class, lost.len())),
+        ended => Err(format!("{class:?}, and it stopped with {ended:?}")),
+    }
+}
+
+enum Started {
+    Well,
+    Refused,
+}
+
+async fn start(postern: &mut Appliance) -> Result<Started, String> {
+    let mut run = postern.command(&["run", "--config"]);
+    match postern.try_start_with(run.arg(postern.config_file())).await {
+        Start::Listening => Ok(Started::Well),
+        Start::Ended(status, log) => {
+            let says_how = log.iter().any(|line| line.to_string().contains("postern store salvage"));
+            match (status.code(), says_how) {
+                (Some(1), true) => Ok(Started::Refused),
+                _ => Err(format!("the start ended with {status}, salvage named: {says_how}\n{log:#?}")),
+            }
+        }
+        Start::Hangs(log) => Err(format!("the start hangs\n{log:#?}")),
+    }
+}
+
+async fn salvage(postern: &mut Appliance) -> Result<(), String> {
+    let mut verb = command(&["store", "salvage", "--yes", "--json", "--state-dir"]);
+    let verb = verb.arg(&postern.state_dir).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (mut child, until) = (verb.spawn().unwrap(), Instant::now() + VERB_MAX);
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > until {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return Err("salvage hangs".to_owned());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let output = child.wait_with_output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() {
+        return Err(format!("salvage ended with {}, signal {:?}\n{said}", output.status, output.status.signal()));
+    }
+    match start(postern).await? {
+        Started::Well => Ok(()),
+        Started::Refused => Err(format!("refused after salvage\n{said}")),
+    }
+}
+
+/// Whether no export waits any more; false early when it has ended.
+async fn drains(postern: &mut Appliance, within: Duration) -> bool {
+    let until = Instant::now() + within;
+    while postern.ended().is_none() && Instant::now() < until {
+        // It may end between the two.
+        let Ok(response) = postern.http().get(postern.admin_at("/metrics")).send().await else { continue };
+        let text = response.text().await.unwrap_or_default();
+        if text.lines().any(|line| line == r#"postern_exports{destination="crm",state="waiting"} 0"#)
+            && postern.readiness().await == Some(200)
+        {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    false
+}
+
+/// A store that is well, with exports waiting.
+struct Whole {
+    directory: tempfile::TempDir,
+    end: End,
+    ledger: Ledger,
+    delivered: Vec<Request>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Stop,
+    Kill,
+    /// Stopped, started and stopped: the snapshot that opening writes speaks of all there is.
+    Reopen,
+}
+
+impl Whole {
+    async fn make(end: End) -> Self {
+        let pki = Pki::new();
+        let mut receiver = Receiver::start(&pki).await;
+        let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start().await;
+        let mut ledger = Ledger::default();
+        for turn in 0..DELIVERED + WAITING {
+            if turn == DELIVERED {
+                assert!(postern.drains("crm", PATIENCE).await);
+                receiver.stop().await;
+            }
+            if turn == DELIVERED + WAITING / 2 {
+                assert!(postern.stop().await.success());
+                postern.start_again().await;
+            }
+            let person = format!("p{}", turn % PEOPLE);
+            let (version, update) = ledger.next(&person);
+            postern.post("web", &update).await;
+            ledger.acknowledge(&person, version);
+        }
+        marked(&postern).await;
+        match end {
+            End::Stop => assert!(postern.stop().await.success()),
+            End::Kill => postern.kill(),
+            End::Reopen => {
+                assert!(postern.stop().await.success());
+                postern.start_again().await;
+                assert!(postern.stop().await.success());
+            }
+        }
+        let whole = Self { directory: tempfile::tempdir().unwrap(), end, ledger, delivered: receiver.requests() };
+        copy_directory(&postern.state_dir, &whole.state_dir());
+        whole
+    }
+
+    fn state_dir(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+}
+
+/// Waits until it is written down, beside the database, how far that goes: nobody can know of what is lost after that.
+async fn marked(postern: &Appliance) {
+    let written = || fs::metadata(postern.state_dir.join("mark")).unwrap().modified().unwrap();
+    let (before, until) = (written(), Instant::now() + PATIENCE);
+    while written() == before {
+        assert!(Instant::now() < until, "no mark is written");
+        postern.metric("postern_store_live_bytes").await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// One change of one file of one of the stores.
+struct Damage {
+    store: usize,
+    end: End,
+    file: String,
+    at: u64,
+    how: How,
+}
+
+enum How {
+    FlipBit(u64),
+    CutHere,
+}
+
+impl Damage {
+    /// A place that is not in the midst of zeros: those are mostly not used. The database is met more often than the others.
+    fn choose(stores: &[Whole], random: &mut u64) -> Self {
+        let store = (step(random) % stores.len() as u64) as usize;
+        let dir = stores[store].state_dir().join("store");
+        let mut names: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap()).collect();
+        names.retain(|entry| entry.metadata().unwrap().is_file() && entry.metadata().unwrap().len() > 0);
+        let mut names: Vec<_> = names.iter().map(|entry| entry.file_name().into_string().unwrap()).collect();
+        names.sort();
+        names.extend(["db".to_owned(), "db".to_owned(), "db".to_owned()]);
+        let file = names[(step(random) % names.len() as u64) as usize].clone();
+        let bytes = fs::read(dir.join(&file)).unwrap();
+        let at = loop {
+            let at = (step(random) % bytes.len() as u64) as usize;
+            if bytes[at.saturating_sub(16)..bytes.len().min(at + 16)].iter().any(|byte| *byte != 0) {
+                break at as u64;
+            }
+        };
+        let how = if step(random).is_multiple_of(5) { How::CutHere } else { How::FlipBit(step(random) % 8) };
+        Self { store, end: stores[store].end, file, at, how }
+    }
+
+    fn inflict(&self, dir: &Path) {
+        let file = fs::File::options().read(true).write(true).open(dir.join(&self.file)).unwrap();
+        match self.how {
+            How::CutHere => file.set_len(self.at).unwrap(),
+            How::FlipBit(bit) => {
+                let mut byte = [0];
+                file.read_exact_at(&mut byte, self.at).unwrap();
+                file.write_all_at(&[byte[0] ^ 1 << bit], self.at).unwrap();
+            }
+        }
+    }
+
+    fn file_kind(&self) -> String {
+        let what = match self.how {
+            How::CutHere => "cut",
+            How::FlipBit(_) => "bit",
+        };
+        format!("{} {what}", self.file.split('.').next().unwrap_or_default())
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { store: _, end, file, at, how } = self;
+        match how {
+            How::CutHere => write!(f, "{end:?} {file} cut at {at}"),
+            How::FlipBit(bit) => write!(f, "{end:?} {file} byte {at} bit {bit}"),
+        }
+    }
+}
