@@ -6,7 +6,6 @@ mod delivery;
 mod demo;
 mod hold;
 mod inlet;
-mod powercut;
 mod profiles;
 mod published;
 mod restart;

@@ -82,26 +82,44 @@ impl Appliance {
 
     /// Starts the binary on what is there, and waits until it listens.
     pub async fn start_again(&mut self) {
-        self.start_with(self.command(&["run", "--config"]).arg(self.config_file())).await;
+        self.try_start_again().await.unwrap();
+    }
+
+    /// Starts the binary on what is there, and waits until it listens; an error with its log when it does not.
+    pub async fn try_start_again(&mut self) -> Result<(), String> {
+        self.try_start_with(self.command(&["run", "--config"]).arg(self.config_file())).await
     }
 
     /// Starts the binary by this command, and waits until it listens.
     pub async fn start_with(&mut self, command: &mut Command) {
+        self.try_start_with(command).await.unwrap();
+    }
+
+    async fn try_start_with(&mut self, command: &mut Command) -> Result<(), String> {
         assert!(self.running.is_none(), "it runs already");
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = Log::default();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let kept = log.clone();
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 let parsed = serde_json::from_str(&line).unwrap_or_else(|_| json!({ "raw": line }));
                 kept.lock().unwrap().push(parsed);
             }
         });
-        let listening = wait_for(&log, |line| line["message"] == "listening").await;
+        let is_listening = |line: &Value| line["message"] == "listening";
+        let ended = || child.try_wait().unwrap().is_some();
+        let Some(listening) = wait_for_or(&log, is_listening, ended).await else {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let status = child.wait().unwrap();
+            reader.join().unwrap();
+            return Err(format!("{status}: {:#?}", log.lock().unwrap()));
+        };
         let address = |name: &str| format!("http://{}", listening[name].as_str().unwrap());
         let (inlets, admin) = (address("inlets"), address("admin"));
         self.running = Some(Running { what: What::Binary { child, log }, inlets, admin });
+        Ok(())
     }
 
     /// Runs on what is there, in this process and by this clock.
@@ -349,12 +367,24 @@ async fn patiently<T, E: std::fmt::Debug>(open: impl AsyncFn() -> Result<T, E>) 
 }
 
 async fn wait_for(log: &Mutex<Vec<Value>>, wanted: impl Fn(&Value) -> bool) -> Value {
+    let found = wait_for_or(log, wanted, || false).await;
+    found.unwrap_or_else(|| panic!("the log has no such line: {:#?}", log.lock().unwrap()))
+}
+
+/// The line that is wanted; none when it is over, or takes too long.
+async fn wait_for_or(
+    log: &Mutex<Vec<Value>>,
+    wanted: impl Fn(&Value) -> bool,
+    mut is_over: impl FnMut() -> bool,
+) -> Option<Value> {
     let until = Instant::now() + PATIENCE;
-    loop {
-        if let Some(line) = log.lock().unwrap().iter().find(|line| wanted(line)) {
-            return line.clone();
+    while Instant::now() < until {
+        let over = is_over();
+        let found = log.lock().unwrap().iter().find(|line| wanted(line)).cloned();
+        if found.is_some() || over {
+            return found;
         }
-        assert!(Instant::now() < until, "the log has no such line: {:#?}", log.lock().unwrap());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    None
 }

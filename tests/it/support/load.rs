@@ -23,7 +23,7 @@ const POSTERS: usize = 4;
 const PEOPLE_EACH: usize = 8;
 
 /// A person and a version.
-type Update = (String, u64);
+pub type Update = (String, u64);
 
 /// Posters at work, and what they were told.
 pub struct Load {
@@ -117,7 +117,7 @@ async fn post_until_closed(
 
 /// Checks that each person's versions rise, and that a repeat is of the latest alone and the same in all. Returns what was
 /// received, and how many repeats there were.
-fn in_order(requests: &[Request]) -> (BTreeSet<Update>, usize) {
+pub fn in_order<'r>(requests: impl IntoIterator<Item = &'r Request>) -> (BTreeSet<Update>, usize) {
     let mut latest: BTreeMap<&str, (u64, &Request)> = BTreeMap::new();
     let mut keys: HashMap<&str, Update> = HashMap::new();
     let (mut received, mut repeats) = (BTreeSet::new(), 0);
