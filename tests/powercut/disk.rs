@@ -23,7 +23,10 @@ pub fn empty_ext4(mib: u64) -> Vec<u8> {
 pub fn format(image: &Path, mib: u64) {
     File::create(image).unwrap().set_len(mib << 20).unwrap();
     // Nothing is left to be initialised later: that would only fill the log.
-    run("mkfs.ext4", &["-q", "-F", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0", &text(image)]);
+    run(
+        "mkfs.ext4",
+        &["-q", "-F", "-b", "4096", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0", &text(image)],
+    );
 }
 
 /// A directory in memory, where there is such a thing.

@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Write as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -176,8 +176,12 @@ impl Trial {
         let disk = life.log.cut(at, keep, &mut self.random);
         let before = earlier.clone().and(life.history.events().until(at));
         let Self { variant, seed, tally, .. } = self;
-        let (number, of) = (tally.cuts + 1, life.ended);
-        let said = format!("{variant}, seed {seed:#x}: cut {number}, at {at} of {of} writes, keeping {keep}");
+        let (number, listened, of) = (tally.cuts + 1, life.listened, life.ended);
+        let told = before.acknowledged().count();
+        let said = format!(
+            "{variant}, seed {seed:#x}: cut {number}, at {at} of {of} writes ({listened} at the start), keeping {keep}, \
+             {told} acknowledged"
+        );
         Cut { disk, before, said }
     }
 
@@ -198,7 +202,10 @@ impl Trial {
             Fault::Wrong(what) => (&mut self.tally.wrong, what),
         };
         *count += 1;
-        println!("{}: {what}", cut.said);
+        // The way of the writes is another one each time: with the image it can be looked into.
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cut-{}-{}.img", self.seed, self.tally.cuts));
+        save(&cut.disk, &kept).unwrap();
+        println!("{}: {what}; the disk is kept in {}", cut.said, kept.display());
     }
 
     async fn start_and_compare(&mut self, cut: &Cut) -> Result<(), Fault> {
