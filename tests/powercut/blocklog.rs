@@ -147,7 +147,7 @@ impl fmt::Display for Keep {
 /// Writes a disk's content to a file, without the zeros.
 pub fn save(disk: &[u8], path: &Path) -> io::Result<()> {
     use std::os::unix::fs::FileExt;
-    const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
     let file = std::fs::File::create(path)?;
     file.set_len(disk.len() as u64)?;
     for (number, part) in disk.chunks(ZEROS.len()).enumerate() {
@@ -197,7 +197,6 @@ impl OneFile {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the trait is not ours")]
 impl Filesystem for OneFile {
     fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
         // What a disk takes at once; a smaller size only cuts the log finer.
