@@ -20,10 +20,10 @@ use history::{Events, Shape};
 use trial::Trial;
 
 const SMALL: Shape = Shape { updates: 800, name_bytes: 700 };
-const SMALL_MIB: u64 = 96;
+const SMALL_MIB: u64 = 64;
 /// Above what sled writes to a file of its own, which it never syncs.
 const LARGE: Shape = Shape { updates: 120, name_bytes: 92_000 };
-const LARGE_MIB: u64 = 192;
+const LARGE_MIB: u64 = 96;
 
 #[tokio::test]
 #[ignore = "needs root, FUSE and loop devices"]
