@@ -11,7 +11,6 @@ mod hold;
 mod inlet;
 mod memory;
 mod outage;
-mod powercut;
 mod profiles;
 mod published;
 mod restart;
