@@ -12,7 +12,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, TryLockError},
-    io::{self, ErrorKind, Write},
+    io::{self, BufReader, ErrorKind, Write},
     os::unix::fs::{DirBuilderExt, FileExt, MetadataExt},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -20,7 +20,7 @@ use std::{
 };
 
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
-use tracing::{debug, warn};
+use tracing::warn;
 
 use super::{StoreError, space};
 
@@ -301,7 +301,7 @@ const SPEAKS_OF_DAMAGE: [ErrorKind; 4] =
 
 /// Opens sled. It panics rather than errs on some damage.
 fn open_sled(path: &Path) -> Result<sled::Db, NotOpen> {
-    make_synchronous(path).map_err(NotOpen::Io)?;
+    make_synchronous(path).and_then(|()| read_through(&path.join("db"))).map_err(NotOpen::Io)?;
     let config = sled::Config::new()
         .path(path)
         .cache_capacity(CACHE_BYTES)
@@ -335,10 +335,20 @@ fn make_synchronous(dir: &Path) -> io::Result<()> {
         let Ok(file) = File::open(path) else { continue };
         let made = ioctl_getflags(&file).and_then(|flags| ioctl_setflags(&file, flags | IFlags::SYNC));
         if let Err(error) = made {
-            debug!(%error, path = %path.display(), "this file system has no synchronous files");
+            warn!(%error, path = %path.display(), "this file system has no synchronous files; a power cut may cost more than it should");
         }
     }
     Ok(())
+}
+
+/// Reads a file from end to end. sled takes what it cannot read for the end of its log, and writes there: one bad read while
+/// it opens would cost all that follows.
+fn read_through(path: &Path) -> io::Result<()> {
+    match File::open(path) {
+        Ok(file) => io::copy(&mut BufReader::with_capacity(1 << 20, file), &mut io::sink()).map(drop),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Syncs a directory with all files in it.
