@@ -92,7 +92,7 @@ impl Appliance {
 
     /// Starts the binary on what is there, and waits until it listens.
     pub async fn start_again(&mut self) {
-        self.start_with(self.command(&["run", "--config"]).arg(self.config_file())).await;
+        self.start_with(&mut self.run()).await;
     }
 
     /// Starts the binary by this command, and waits until it listens.
@@ -224,6 +224,13 @@ impl Appliance {
     pub fn process(&self) -> u32 {
         let What::Binary { child, .. } = &self.running().what else { panic!("it runs in this process") };
         child.id()
+    }
+
+    /// `postern run` on what is there.
+    pub fn run(&self) -> Command {
+        let mut run = command(&["run", "--config"]);
+        run.arg(self.config_file());
+        run
     }
 
     /// Any verb of the binary.
