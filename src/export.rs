@@ -220,6 +220,8 @@ pub enum Cause {
     Exhausted,
     /// The receiver does not want it.
     Refused,
+    /// The store fell back to an older state: it may have been delivered since, or overtaken.
+    Salvaged,
 }
 
 impl fmt::Display for Cause {
@@ -227,6 +229,7 @@ impl fmt::Display for Cause {
         f.write_str(match self {
             Self::Exhausted => "exhausted",
             Self::Refused => "refused",
+            Self::Salvaged => "salvaged",
         })
     }
 }

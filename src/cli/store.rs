@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{ConfigFile, Failure, Output, child, exit::Exit, print};
 use crate::{
+    clock::Clock,
     config::Config,
     store::{
         Counters,
@@ -124,7 +125,9 @@ impl Salvage {
             Some("log-alone") => Basis::LogAlone,
             Some(_) => Basis::AsItIs,
         };
-        let copied = with_bar("salvaging", |progress| upkeep::salvage(&dir, basis, progress).map_err(Failure::from))?;
+        let copied = with_bar("salvaging", |progress| {
+            upkeep::salvage(&dir, basis, Clock::system().now(), progress).map_err(Failure::from)
+        })?;
         show(&place, "salvaged", &copied)
     }
 }
@@ -170,10 +173,10 @@ fn stats(place: &Place) -> Result<(), Failure> {
 }
 
 fn show(place: &Place, done: &str, copied: &Copied) -> Result<(), Failure> {
-    let Copied { records, damaged, faults, exports_lost, disk_bytes: [before, after], kept } = copied;
+    let Copied { records, damaged, faults, letters, exports_lost, disk_bytes: [before, after], kept } = copied;
     if place.output.json {
         return print(&json!({
-            "records": records, "damaged": damaged, "faults": faults, "exports_lost": exports_lost,
+            "records": records, "damaged": damaged, "faults": faults, "letters": letters, "exports_lost": exports_lost,
             "disk_bytes_before": before, "disk_bytes_after": after, "kept": kept,
         }));
     }
@@ -181,6 +184,11 @@ fn show(place: &Place, done: &str, copied: &Copied) -> Result<(), Failure> {
     print(&format_args!("{done}: {records} records, files of {before} before and {after} now"))?;
     if damaged + faults > 0 {
         print(&format_args!("{damaged} damaged records are in quarantine; {faults} places could not be read"))?;
+    }
+    if *letters > 0 {
+        print(&format_args!(
+            "the store had fallen back to an older state: {letters} exports that waited are dead letters now, because they may have been delivered since"
+        ))?;
     }
     for (destination, lost) in exports_lost {
         print(&format_args!("{lost} exports to {destination} are lost"))?;

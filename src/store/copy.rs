@@ -5,10 +5,16 @@ use sled::Batch;
 use super::{
     StoreError,
     files::Files,
+    flush::Flusher,
+    frozen::{Frozen, encode},
     layout,
     meta::{Entry, Meta},
-    record,
+    record::{self, Record},
     survey::{Met, Reach, Survey},
+};
+use crate::{
+    clock::Timestamp,
+    export::{Cause, DeadLetter, Export},
 };
 
 /// Operations in one batch; see the writer.
@@ -24,6 +30,9 @@ pub(super) enum Mode {
     Whole,
     /// What reads; the counters are made to agree.
     WhatReads,
+    /// The same of a store that fell back to an older state: what waited then may have been delivered since, so it becomes
+    /// dead letters at this instant, for a person to look at. An older state never goes out after a newer one.
+    Older(Timestamp),
 }
 
 /// Why there is no copy.
@@ -31,6 +40,8 @@ pub(super) enum Mode {
 pub(super) enum NoCopy {
     #[error("{0}")]
     Sled(#[from] sled::Error),
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
     #[error("{0}")]
     Differs(String),
 }
@@ -39,6 +50,7 @@ impl NoCopy {
     pub(super) fn of(self, files: &Files) -> StoreError {
         match self {
             Self::Sled(error) => files.failed(error),
+            Self::Thread(error) => files.error(error),
             Self::Differs(how) => files.damaged(&how),
         }
     }
@@ -54,19 +66,31 @@ pub(super) fn copy(
 ) -> Result<(Survey, Meta), NoCopy> {
     let reach = match mode {
         Mode::Whole => Reach::ToTheFirstFault,
-        Mode::WhatReads => Reach::AroundFaults,
+        Mode::WhatReads | Mode::Older(_) => Reach::AroundFaults,
     };
-    let mut copy = Copy { to, batch: Batch::default(), operations: 0, batches: 0, written: 0 };
-    let mut set_aside = 0;
+    let flusher = Flusher::new(to)?;
+    let mut copy = Copy { to, flusher, batch: Batch::default(), operations: 0, batches: 0, written: 0 };
+    let (mut set_aside, mut copied_chunks) = (0, 0);
     let survey = Survey::of(from, reach, &mut |key, met| {
         match met {
             Met::Record(_) if key == layout::META => return Ok(()),
             Met::Record(payload) => {
-                let staged = record::put(&mut copy.batch, key, &[payload], None);
-                copy.written += staged.bytes;
+                let letter = match mode {
+                    Mode::Older(now) => letter(key, payload, now),
+                    Mode::Whole | Mode::WhatReads => None,
+                };
+                let staged = match &letter {
+                    Some((key, letter, frozen)) => {
+                        record::put(&mut copy.batch, key, &[letter, frozen.as_bytes()], None)
+                    }
+                    None => record::put(&mut copy.batch, key, &[payload], None),
+                };
+                // Standings are not counted as live.
+                copy.written += if key[0] == b'g' { 0 } else { staged.bytes };
                 copy.operations += staged.operations;
             }
             Met::Chunk(bytes) => {
+                copied_chunks += (key.len() + bytes.len()) as i64;
                 copy.batch.insert(key, bytes);
                 copy.operations += 1;
             }
@@ -78,15 +102,16 @@ pub(super) fn copy(
         }
         copy.apply_if_full(progress)
     })?;
-    let mut meta = agreed(&survey, mode, set_aside)?;
+    let mut meta = agreed(&survey, mode, copy.written + copied_chunks + set_aside)?;
     meta.put(&mut copy.batch);
     copy.apply()?;
-    to.flush()?;
+    copy.flusher.flush()?;
     Ok((survey, meta))
 }
 
 struct Copy<'d> {
     to: &'d sled::Db,
+    flusher: Flusher,
     batch: Batch,
     operations: usize,
     batches: u32,
@@ -107,21 +132,31 @@ impl Copy<'_> {
         self.to.apply_batch(std::mem::take(&mut self.batch))?;
         self.batches += 1;
         if self.batches.is_multiple_of(BATCHES) {
-            self.to.flush()?;
+            self.flusher.flush()?;
         }
         Ok(())
     }
 }
 
+/// A waiting export as the record of a dead letter.
+fn letter(key: &[u8], payload: &[u8], now: Timestamp) -> Option<(Vec<u8>, Vec<u8>, Frozen)> {
+    let key = layout::letter_of(key)?;
+    let record = Record { payload: payload.to_vec(), length: 0 };
+    let (export, frozen) = Frozen::part::<Export>(record)?;
+    let letter = DeadLetter { export, at: now, cause: Cause::Salvaged };
+    Some((key, encode(&letter), frozen))
+}
+
 /// The counters of the copy: those of the store, as far as they agree with what there is.
-fn agreed(survey: &Survey, mode: Mode, set_aside: i64) -> Result<Meta, NoCopy> {
+fn agreed(survey: &Survey, mode: Mode, live_bytes: i64) -> Result<Meta, NoCopy> {
     let mut meta = match (&survey.meta, mode) {
         (Some(meta), _) => meta.clone(),
-        (None, Mode::WhatReads) => Meta::default(),
+        (None, Mode::WhatReads | Mode::Older(_)) => Meta::default(),
         (None, Mode::Whole) => return Err(NoCopy::Differs("its counters are gone".to_owned())),
     };
     let differences = survey.differences(&meta);
-    if differences.is_empty() {
+    let is_older = matches!(mode, Mode::Older(_));
+    if differences.is_empty() && !is_older {
         return Ok(meta);
     }
     if mode == Mode::Whole && survey.damaged == 0 {
@@ -130,7 +165,7 @@ fn agreed(survey: &Survey, mode: Mode, set_aside: i64) -> Result<Meta, NoCopy> {
     meta.quarantined += survey.damaged;
     meta.profiles = survey.profiles;
     meta.last_profile = None;
-    meta.live_bytes = survey.live_bytes + set_aside;
+    meta.live_bytes = live_bytes;
     meta.last_number = meta.last_number.max(survey.last_number);
     let next = meta.last_number + 1;
     for (number, share) in &survey.destinations {
@@ -140,11 +175,12 @@ fn agreed(survey: &Survey, mode: Mode, set_aside: i64) -> Result<Meta, NoCopy> {
             drop(name.parse().map(|name| meta.destinations.insert(name, entry)));
         }
         if let Some(entry) = meta.entry_numbered(*number) {
-            entry.dead = share.dead;
-            let ended = entry.delivered + share.dead + share.waiting;
-            entry.made = entry.made.max(ended);
-            entry.damaged = entry.made - ended;
-            entry.low_water = share.oldest.unwrap_or(next);
+            let (waiting, dead) = if is_older { (0, share.dead + share.waiting) } else { (share.waiting, share.dead) };
+            let there = entry.delivered + dead + waiting;
+            entry.dead = dead;
+            entry.made = entry.made.max(there);
+            entry.damaged = entry.made - there;
+            entry.low_water = share.oldest.filter(|_| !is_older).unwrap_or(next);
         }
     }
     Ok(meta)

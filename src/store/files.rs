@@ -19,6 +19,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tracing::warn;
+
 use super::{StoreError, space};
 
 /// The format that this version writes.
@@ -96,15 +98,26 @@ impl Files {
         self.is_new
     }
 
-    /// Opens the store; on a full disk, with the space that was set aside for it.
+    /// Opens the store; on a full disk, with the space that was set aside for it. What sled can make anew of its log and our
+    /// settings is no reason to fail, nor is what a first start left behind: nothing of that was ever acknowledged.
     pub(super) fn open(&self) -> Result<sled::Db, StoreError> {
-        match open_sled(&self.dir.join("store")) {
-            Err(NotOpen::Io(error)) if error.kind() == ErrorKind::StorageFull && space::drop_ballast(&self.dir) => {
-                open_sled(&self.dir.join("store"))
-            }
-            opened => opened,
+        let store = self.dir.join("store");
+        let mut opened = open_sled(&store);
+        if matches!(&opened, Err(NotOpen::Io(error)) if error.kind() == ErrorKind::StorageFull)
+            && space::drop_ballast(&self.dir)
+        {
+            opened = open_sled(&store);
         }
-        .map_err(|error| self.not_open(error))
+        if let Err(NotOpen::Damaged(what)) = &opened {
+            if self.is_new {
+                fs::rename(&store, self.aside("unfinished")).map_err(|source| self.error(source))?;
+            } else {
+                warn!(what, "sled cannot open the store; trying without its snapshots and settings");
+                self.remove_derived()?;
+            }
+            opened = open_sled(&store);
+        }
+        opened.map_err(|error| self.not_open(error))
     }
 
     /// Opens an empty database beside the store, for a copy.
@@ -182,12 +195,13 @@ impl Files {
         names.into_iter().find(|path| !path.exists()).expect("there are more names than directories")
     }
 
-    /// Removes sled's snapshots: its log says all that they say, and takes longer to read.
-    pub(super) fn remove_snapshots(&self) -> Result<(), StoreError> {
+    /// Removes sled's snapshots, of which its log says all, and its settings, which are ours.
+    pub(super) fn remove_derived(&self) -> Result<(), StoreError> {
         let remove = || -> io::Result<()> {
             for entry in fs::read_dir(self.dir.join("store"))? {
                 let entry = entry?;
-                if entry.file_name().to_string_lossy().starts_with("snap.") {
+                let name = entry.file_name();
+                if name == "conf" || name.to_string_lossy().starts_with("snap.") {
                     fs::remove_file(entry.path())?;
                 }
             }

@@ -34,6 +34,11 @@ pub(super) fn entry(table: Table, destination: u32, number: u64) -> Vec<u8> {
     [letter.as_slice(), &destination.to_be_bytes(), &number.to_be_bytes()].concat()
 }
 
+/// The key of a waiting export's dead letter.
+pub(super) fn letter_of(key: &[u8]) -> Option<Vec<u8>> {
+    key.strip_prefix(b"s").map(|rest| [b"d", rest].concat())
+}
+
 pub(super) fn name(destination: u32) -> Vec<u8> {
     [b"n", destination.to_be_bytes().as_slice()].concat()
 }

@@ -62,6 +62,7 @@ use crate::{
 mod change;
 mod copy;
 mod files;
+mod flush;
 mod frozen;
 mod layout;
 mod live;

@@ -7,6 +7,7 @@ use sled::Batch;
 use super::{
     StoreError,
     files::{Files, Mark},
+    flush::Flusher,
     layout::{self, Table},
     meta::Meta,
     record::{self, Unreadable},
@@ -63,8 +64,7 @@ impl Opened {
         }
         self.meta.put(&mut batch);
         self.db.apply_batch(batch)?;
-        self.db.flush()?;
-        Ok(())
+        Flusher::new(&self.db)?.flush()
     }
 }
 

@@ -163,6 +163,11 @@ impl Survey {
         self.live_bytes += record::bytes(key, *length);
     }
 
+    /// Waiting exports of all destinations.
+    pub(super) fn waiting(&self) -> u64 {
+        self.destinations.values().map(|share| share.waiting).sum()
+    }
+
     /// Where the counters say something else than what there is.
     pub(super) fn differences(&self, meta: &Meta) -> Vec<String> {
         let mut found = Vec::new();

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     sync::{Arc, mpsc::Receiver},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use tokio::sync::oneshot;
@@ -12,14 +12,12 @@ use tokio::sync::oneshot;
 use super::{
     Committed, Counters,
     files::Mark,
+    flush::Flusher,
     queue::Queue,
     window::Made,
     writer::{Answer, Command, Failure, Shared},
 };
 use crate::{destination::DestinationId, export::Next, metrics};
-
-/// How often the mark is written: a store that has lost more than this is found out when it is opened.
-const MARK_EVERY: Duration = Duration::from_secs(1);
 
 /// What happens once everything that was applied is synced.
 #[derive(Default)]
@@ -37,7 +35,7 @@ pub(super) struct Group {
 }
 
 pub(super) struct Syncer<'s> {
-    pub(super) db: sled::Db,
+    pub(super) flusher: Flusher,
     /// sled's file: its own flush does not survive a power cut.
     pub(super) file: File,
     pub(super) shared: &'s Shared,
@@ -46,7 +44,6 @@ pub(super) struct Syncer<'s> {
 impl Syncer<'_> {
     /// Syncs groups until the writer has ended.
     pub(super) fn run(self, groups: &Receiver<Group>) -> Result<(), Failure> {
-        let mut marked = Instant::now();
         while let Ok(group) = groups.recv() {
             if group.is_unsynced
                 && let Err(failure) = self.sync()
@@ -57,10 +54,7 @@ impl Syncer<'_> {
                 return Err(failure);
             }
             self.shared.live.synced_to(group.commit);
-            if marked.elapsed() >= MARK_EVERY {
-                self.shared.files.write_mark(Mark { commit: group.commit, closed: false });
-                marked = Instant::now();
-            }
+            self.shared.files.write_mark(Mark { commit: group.commit, closed: false });
             self.answer(group);
         }
         Ok(())
@@ -68,7 +62,7 @@ impl Syncer<'_> {
 
     fn sync(&self) -> Result<(), Failure> {
         let start = Instant::now();
-        self.db.flush()?;
+        self.flusher.flush()?;
         self.file.sync_data().map_err(Failure::Sync)?;
         metrics::sync_time(start.elapsed());
         Ok(())

@@ -13,9 +13,12 @@ use super::{
     Counters, StoreError,
     copy::{self, Mode},
     files::{Files, Mark},
+    meta::Meta,
     open, space,
     survey::{Reach, Survey},
 };
+
+use crate::clock::Timestamp;
 
 /// Hears how far a long work is: bytes done, and about how many there are.
 pub type Progress<'p> = &'p mut dyn FnMut(u64, u64);
@@ -64,6 +67,8 @@ pub struct Copied {
     pub damaged: u64,
     /// Places that could not be read, each with whatever stood there.
     pub faults: u64,
+    /// Exports that waited and are dead letters now, because the store had fallen back to an older state.
+    pub letters: u64,
     /// Exports that were counted and are not there, by destination.
     pub exports_lost: BTreeMap<String, u64>,
     /// Bytes of the store's files before and after.
@@ -151,7 +156,7 @@ pub(super) fn compact_open(files: &Files, opened: open::Opened, progress: Progre
 pub enum Basis {
     /// The files as they are.
     AsItIs,
-    /// Without sled's snapshots, which may be what is damaged.
+    /// Without what sled can make anew.
     LogAlone,
 }
 
@@ -160,14 +165,17 @@ pub enum Basis {
 ///
 /// # Errors
 /// [`StoreError::Damaged`] when sled cannot open it at all; else as [`compact`].
-pub fn salvage(dir: &Path, basis: Basis, progress: Progress<'_>) -> Result<Copied, UpkeepError> {
+pub fn salvage(dir: &Path, basis: Basis, now: Timestamp, progress: Progress<'_>) -> Result<Copied, UpkeepError> {
     let files = Files::remains(dir)?;
     if basis == Basis::LogAlone {
-        files.remove_snapshots()?;
+        files.remove_derived()?;
     }
     let db = files.open()?;
     let kept = files.aside("damaged");
-    let copied = rewrite(&files, db, Mode::WhatReads, Some(&kept), files.disk_bytes(), progress)?;
+    let (mark, found) = (files.read_mark().commit, Meta::read(&db).ok().flatten().map_or(0, |meta| meta.commit));
+    // Without a mark nobody knows.
+    let mode = if mark == 0 || found < mark { Mode::Older(now) } else { Mode::WhatReads };
+    let copied = rewrite(&files, db, mode, Some(&kept), files.disk_bytes(), progress)?;
     files.finish()?;
     Ok(copied)
 }
@@ -252,13 +260,14 @@ fn rewrite(
 }
 
 impl Copied {
-    fn of(survey: &Survey, meta: &super::meta::Meta, disk_bytes: [u64; 2], kept: Option<PathBuf>) -> Self {
+    fn of(survey: &Survey, meta: &Meta, disk_bytes: [u64; 2], kept: Option<PathBuf>) -> Self {
         let before = |id| survey.meta.as_ref().map_or(0, |meta| meta.damaged(id));
         let lost = meta.destinations().map(|(id, entry)| (id.to_string(), entry.damaged - before(id)));
         Self {
             records: survey.records,
             damaged: survey.damaged,
             faults: survey.faults,
+            letters: if meta.destinations().all(|(_, entry)| entry.waiting() == 0) { survey.waiting() } else { 0 },
             exports_lost: lost.filter(|(_, lost)| *lost > 0).collect(),
             disk_bytes,
             kept,

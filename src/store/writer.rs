@@ -14,6 +14,7 @@ use tracing::{error, warn};
 use super::{
     Change, Committed, Counters, Found, StoreError,
     files::{Files, Mark},
+    flush::Flusher,
     frozen::{Frozen, encode},
     layout::{self, Table},
     live::{Health, Live},
@@ -133,7 +134,7 @@ fn session(shared: &Shared, opened: Opened, inbox: &mut Inbox) -> Result<u64, Fa
     let Opened { db, file, meta } = opened;
     shared.space.load_ballast();
     shared.space.measure(meta.live_bytes());
-    let syncer = Syncer { db: db.clone(), file, shared };
+    let syncer = Syncer { flusher: Flusher::new(&db).map_err(Failure::Sync)?, file, shared };
     std::thread::scope(|scope| {
         let (to_syncer, groups) = std::sync::mpsc::sync_channel(0);
         let syncing = std::thread::Builder::new().name("store-syncer".to_owned());

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     appliance::Appliance,
+    load::step,
     pki::Pki,
     receiver::Receiver,
     sender::update,
@@ -245,7 +246,9 @@ async fn full_disk_is_answered_503_and_loses_nothing_acknowledged() {
     let mut limited = std::process::Command::new("bash");
     limited.args(["-c", script, binary, "run", "--config"]).arg(postern.config_file());
     postern.start_with(&mut limited).await;
-    let large = "x".repeat(50_000);
+    let mut random = 0x5EED;
+    // What cannot be packed.
+    let large: String = (0..50_000).map(|_| char::from(b'a' + (step(&mut random) >> 33) as u8 % 26)).collect();
 
     let mut acknowledged = 0;
     let (status, answer) = loop {

@@ -121,7 +121,7 @@ async fn store_that_is_mostly_air_is_compacted_when_it_is_opened() {
 }
 
 #[tokio::test]
-async fn store_that_lost_commits_is_refused_until_it_is_salvaged() {
+async fn store_that_fell_back_is_refused_until_it_is_salvaged_and_sends_nothing_old() {
     let pki = Pki::new();
     let (mut postern, mut receiver) = waiting_store(&pki).await;
     // As if sled had opened silently with an older state.
@@ -143,10 +143,39 @@ async fn store_that_lost_commits_is_refused_until_it_is_salvaged() {
     assert!(said.contains("was on disk") && said.contains("postern store salvage"), "{said}");
     let salvaged = store(&postern, &["salvage", "--yes"]).output().unwrap();
     assert!(salvaged.status.success(), "{salvaged:?}");
-    assert_eq!(check(&postern)["whole"], true);
+    assert_eq!((&check(&postern)["whole"], &result(&salvaged)["letters"]), (&json!(true), &json!(60)));
     postern.start_again().await;
-    postern.wait_for_exports("crm", [0, 60, 0]).await;
+    postern.wait_for_exports("crm", [0, 0, 60]).await;
+    assert_eq!(receiver.requests().len(), 60, "all were delivered before");
     assert!(result(&salvaged)["kept"].as_str().unwrap().ends_with("store.damaged-1"));
+}
+
+#[tokio::test]
+async fn what_sled_can_make_anew_may_be_damaged() {
+    let pki = Pki::new();
+    let (mut postern, mut receiver) = waiting_store(&pki).await;
+    for entry in fs::read_dir(postern.state_dir.join("store")).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        if name == "conf" || name.starts_with("snap.") {
+            fs::write(entry.path(), "no more").unwrap();
+        }
+    }
+    delivers_all(&mut postern, &mut receiver).await;
+}
+
+#[tokio::test]
+async fn first_start_that_broke_off_is_put_aside() {
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).write();
+    fs::create_dir_all(postern.state_dir.join("store")).unwrap();
+    fs::write(postern.state_dir.join("store/conf"), "half of what it should be").unwrap();
+
+    postern.start_again().await;
+
+    postern.post("web", &update("ada", json!({ "plan": "gold" }))).await;
+    postern.wait_for_exports("crm", [0, 1, 0]).await;
+    assert!(postern.state_dir.join("store.unfinished-1").exists());
 }
 
 #[test]
