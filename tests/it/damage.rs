@@ -6,8 +6,9 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     fs,
+    ops::AddAssign,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::Stdio,
@@ -44,11 +45,7 @@ async fn damaged_store_starts_or_is_salvaged_and_sends_nothing_that_was_never_ma
     let work = async || {
         while let Some((whole, rot)) = { todo.borrow_mut().next() } {
             match meet(whole, &rot).await {
-                Ok((class, lost)) => {
-                    let mut met = met.borrow_mut();
-                    let sum = met.entry(rot.kind()).or_default().entry(class).or_default();
-                    (sum.stores, sum.lost) = (sum.stores + 1, sum.lost + lost);
-                }
+                Ok((class, sum)) => *met.borrow_mut().entry(rot.kind()).or_default().entry(class).or_default() += sum,
                 Err(error) => {
                     println!("{:?} {rot}: {error}", whole.end);
                     let first = error.lines().next().unwrap_or_default();
@@ -83,12 +80,22 @@ enum Class {
 #[derive(Debug, Default)]
 struct Sum {
     stores: usize,
-    /// Exports that waited and never arrived, in all.
-    lost: usize,
+    /// Exports that waited and never arrived, but are dead letters now.
+    kept: usize,
+    /// Exports that waited and are nowhere.
+    gone: usize,
+}
+
+impl AddAssign for Sum {
+    fn add_assign(&mut self, Self { stores, kept, gone }: Self) {
+        self.stores += stores;
+        self.kept += kept;
+        self.gone += gone;
+    }
 }
 
 /// Damages a copy, starts it, salvages it if need be, and looks at all that arrives. The error says what must not be.
-async fn meet(whole: &Whole, rot: &Rot) -> Result<(Class, usize), String> {
+async fn meet(whole: &Whole, rot: &Rot) -> Result<(Class, Sum), String> {
     let pki = Pki::new();
     let receiver = Receiver::start(&pki).await;
     let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).write();
@@ -104,7 +111,7 @@ async fn meet(whole: &Whole, rot: &Rot) -> Result<(Class, usize), String> {
     met
 }
 
-async fn endure(postern: &mut Appliance, receiver: &Receiver, whole: &Whole) -> Result<(Class, usize), String> {
+async fn endure(postern: &mut Appliance, receiver: &Receiver, whole: &Whole) -> Result<(Class, Sum), String> {
     let mut ledger = whole.ledger.clone();
     let mut class = match start(postern).await? {
         Started::Well => Class::PutAside,
@@ -154,9 +161,13 @@ async fn endure(postern: &mut Appliance, receiver: &Receiver, whole: &Whole) -> 
         }
     }
     match postern.try_stop().await {
-        Some(status) if status.success() => Ok((class, lost.len())),
-        ended => Err(format!("{class:?}, and it stopped with {ended:?}")),
+        Some(status) if status.success() => {}
+        ended => return Err(format!("{class:?}, and it stopped with {ended:?}")),
     }
+    let arrived: HashSet<_> = all.iter().filter_map(Request::idempotency_key).collect();
+    let letters = postern.dead_letters("crm").await;
+    let kept = letters.iter().filter(|letter| !arrived.contains(&*letter.export.id.to_string())).count();
+    Ok((class, Sum { stores: 1, kept, gone: lost.len().saturating_sub(kept) }))
 }
 
 enum Started {

@@ -112,14 +112,10 @@ async fn points(used: &Used) -> Vec<Point> {
     let (each, seed) = (number_from("POSTERN_FAULTS", 20), number_from("POSTERN_FAULT_SEED", SEED));
     println!("seed {seed:#x}, {each} calls of each kind at most");
     let (mut random, mut points) = (seed, Vec::new());
-    let disks = [
-        (Beginning::New, untouched(used, Beginning::New).await),
-        (Beginning::Used, untouched(used, Beginning::Used).await),
-    ];
+    let [new, of_used] = [untouched(used, Beginning::New).await, untouched(used, Beginning::Used).await];
     for (name, call, how) in FAULTS {
-        let calls =
-            disks.iter().flat_map(|(store, disk)| (1..=disk.count(call).min(CALLS_MAX)).map(|number| (*store, number)));
-        let mut calls: Vec<_> = calls.collect();
+        let of = |disk: &FaultyDisk, store| (1..=disk.count(call).min(CALLS_MAX)).map(move |number| (store, number));
+        let mut calls: Vec<_> = of(&new, Beginning::New).chain(of(&of_used, Beginning::Used)).collect();
         println!("{name}: {} calls are within reach", calls.len());
         while calls.len() as u64 > each {
             calls.swap_remove((step(&mut random) % calls.len() as u64) as usize);
