@@ -37,7 +37,7 @@ const FAULTS: [(&str, Call, How); 11] = [
     ("open EIO", Call::Open, How::Error(EIO)),
     ("name EIO", Call::Name, How::Error(EIO)),
     ("name ENOSPC", Call::Name, How::Error(ENOSPC)),
-    ("read EIO", Call::Read, How::Error(EIO)),
+    ("bad block", Call::Read, How::Error(EIO)),
 ];
 
 const CALLS_MAX: u64 = 500;
