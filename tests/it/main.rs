@@ -12,7 +12,6 @@ mod hold;
 mod inlet;
 mod memory;
 mod outage;
-mod powercut;
 mod profiles;
 mod published;
 mod restart;

@@ -92,16 +92,21 @@ impl Appliance {
 
     /// Starts the binary on what is there, and waits until it listens.
     pub async fn start_again(&mut self) {
-        self.start_with(&mut self.run()).await;
+        self.try_start_again().await.unwrap();
+    }
+
+    /// Starts the binary on what is there, and waits until it listens; an error with its log when it does not.
+    pub async fn try_start_again(&mut self) -> Result<(), String> {
+        match self.try_start_with(&mut self.run()).await {
+            Start::Listening => Ok(()),
+            Start::Ended(status, log) => Err(format!("{status}: {log:#?}")),
+            Start::Hangs(log) => Err(format!("it neither listens nor ends: {log:#?}")),
+        }
     }
 
     /// Starts the binary by this command, and waits until it listens.
     pub async fn start_with(&mut self, command: &mut Command) {
-        match self.try_start_with(command).await {
-            Start::Listening => {}
-            Start::Ended(status, log) => panic!("{status}: {log:#?}"),
-            Start::Hangs(log) => panic!("it neither listens nor ends: {log:#?}"),
-        }
+        assert!(matches!(self.try_start_with(command).await, Start::Listening));
     }
 
     /// Starts the binary by this command, and waits until it listens or has ended.

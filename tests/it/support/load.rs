@@ -119,7 +119,7 @@ async fn post_until_closed(
 
 /// Checks that each person's versions rise, and that a repeat is of the latest alone and the same in all. Returns what was
 /// received, and how many repeats there were; or what is wrong.
-pub fn in_order(requests: &[Request]) -> Result<(BTreeSet<Update>, usize), String> {
+pub fn in_order<'r>(requests: impl IntoIterator<Item = &'r Request>) -> Result<(BTreeSet<Update>, usize), String> {
     let mut latest: BTreeMap<&str, (u64, &Request)> = BTreeMap::new();
     let mut keys: HashMap<&str, Update> = HashMap::new();
     let (mut received, mut repeats) = (BTreeSet::new(), 0);

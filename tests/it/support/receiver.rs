@@ -205,6 +205,11 @@ impl Receiver {
         self.state.requests.borrow().clone()
     }
 
+    /// All requests so far, which are forgotten.
+    pub fn take_requests(&self) -> Vec<Request> {
+        self.state.requests.send_replace(Vec::new())
+    }
+
     /// Waits until so many requests have arrived in all, and returns them.
     pub async fn wait_for(&self, count: usize) -> Vec<Request> {
         self.wait_until(&format!("{count} requests"), |requests| requests.len() >= count).await
