@@ -1,14 +1,15 @@
 //! Damage: one flipped bit or a cut tail in the files of a stopped store. It starts with the damaged records put aside, or it
 //! is refused and salvage makes it start; in no case does the receiver get what was never made, or an older version.
 //!
-//! `POSTERN_DAMAGES` says how many times, `POSTERN_DAMAGE_SEED` where. What went wrong is kept below `target/tmp`, as it was
+//! `POSTERN_DAMAGES=500 cargo test --test it damage:: -- --ignored --nocapture`; `POSTERN_DAMAGE_SEED` says where. What went wrong is kept below `target/tmp`, as it was
 //! before the start.
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
-    fmt, fs,
-    os::unix::{fs::FileExt, process::ExitStatusExt},
+    collections::{BTreeMap, HashSet},
+    fs,
+    ops::AddAssign,
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -18,10 +19,10 @@ use crate::support::{
     appliance::{Appliance, Start, command},
     copy_directory,
     ledger::Ledger,
-    load::step,
     number_from,
     pki::Pki,
     receiver::{PATIENCE, Receiver, Request},
+    rot::Rot,
 };
 
 const SEED: u64 = 0x5EED_9057;
@@ -37,20 +38,18 @@ async fn damaged_store_starts_or_is_salvaged_and_sends_nothing_that_was_never_ma
     let (count, mut random) = (number_from("POSTERN_DAMAGES", 25), number_from("POSTERN_DAMAGE_SEED", SEED));
     println!("seed {random:#x}, {count} damages");
     let stores = [Whole::make(End::Stop).await, Whole::make(End::Kill).await, Whole::make(End::Reopen).await];
-    let damages: Vec<_> = (0..count).map(|_| Damage::choose(&stores, &mut random)).collect();
+    let choose = |whole| (whole, Rot::choose(&Whole::state_dir(whole).join("store"), &mut random));
+    let damages: Vec<_> = stores.iter().cycle().take(count as usize).map(choose).collect();
     let (todo, started) = (RefCell::new(damages.into_iter()), Instant::now());
     let (met, wrong) = (RefCell::new(BTreeMap::<_, BTreeMap<_, Sum>>::new()), RefCell::new(Vec::new()));
     let work = async || {
-        while let Some(damage) = { todo.borrow_mut().next() } {
-            match meet(&stores[damage.store], &damage).await {
-                Ok((class, lost)) => {
-                    let mut met = met.borrow_mut();
-                    let sum = met.entry(damage.file_kind()).or_default().entry(class).or_default();
-                    (sum.stores, sum.lost) = (sum.stores + 1, sum.lost + lost);
-                }
+        while let Some((whole, rot)) = { todo.borrow_mut().next() } {
+            match meet(whole, &rot).await {
+                Ok((class, sum)) => *met.borrow_mut().entry(rot.kind()).or_default().entry(class).or_default() += sum,
                 Err(error) => {
-                    println!("{damage}: {error}");
-                    wrong.borrow_mut().push(format!("{damage}: {}", error.lines().next().unwrap_or_default()));
+                    println!("{:?} {rot}: {error}", whole.end);
+                    let first = error.lines().next().unwrap_or_default();
+                    wrong.borrow_mut().push(format!("{:?} {rot}: {first}", whole.end));
                 }
             }
         }
@@ -81,28 +80,38 @@ enum Class {
 #[derive(Debug, Default)]
 struct Sum {
     stores: usize,
-    /// Exports that waited and never arrived, in all.
-    lost: usize,
+    /// Exports that waited and never arrived, but are dead letters now.
+    kept: usize,
+    /// Exports that waited and are nowhere.
+    gone: usize,
+}
+
+impl AddAssign for Sum {
+    fn add_assign(&mut self, Self { stores, kept, gone }: Self) {
+        self.stores += stores;
+        self.kept += kept;
+        self.gone += gone;
+    }
 }
 
 /// Damages a copy, starts it, salvages it if need be, and looks at all that arrives. The error says what must not be.
-async fn meet(whole: &Whole, damage: &Damage) -> Result<(Class, usize), String> {
+async fn meet(whole: &Whole, rot: &Rot) -> Result<(Class, Sum), String> {
     let pki = Pki::new();
     let receiver = Receiver::start(&pki).await;
     let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).write();
     copy_directory(&whole.state_dir(), &postern.state_dir);
-    damage.inflict(&postern.state_dir.join("store"));
+    rot.inflict(&postern.state_dir.join("store"));
     let met = endure(&mut postern, &receiver, whole).await;
     if met.is_err() {
-        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(damage.to_string().replace(' ', "-"));
+        let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{:?} {rot}", whole.end).replace(' ', "-"));
         let _ = fs::remove_dir_all(&kept);
         copy_directory(&whole.state_dir(), &kept);
-        damage.inflict(&kept.join("store"));
+        rot.inflict(&kept.join("store"));
     }
     met
 }
 
-async fn endure(postern: &mut Appliance, receiver: &Receiver, whole: &Whole) -> Result<(Class, usize), String> {
+async fn endure(postern: &mut Appliance, receiver: &Receiver, whole: &Whole) -> Result<(Class, Sum), String> {
     let mut ledger = whole.ledger.clone();
     let mut class = match start(postern).await? {
         Started::Well => Class::PutAside,
@@ -152,9 +161,13 @@ async fn endure(postern: &mut Appliance, receiver: &Receiver, whole: &Whole) -> 
         }
     }
     match postern.try_stop().await {
-        Some(status) if status.success() => Ok((class, lost.len())),
-        ended => Err(format!("{class:?}, and it stopped with {ended:?}")),
+        Some(status) if status.success() => {}
+        ended => return Err(format!("{class:?}, and it stopped with {ended:?}")),
     }
+    let arrived: HashSet<_> = all.iter().filter_map(Request::idempotency_key).collect();
+    let letters = postern.dead_letters("crm").await;
+    let kept = letters.iter().filter(|letter| !arrived.contains(&*letter.export.id.to_string())).count();
+    Ok((class, Sum { stores: 1, kept, gone: lost.len().saturating_sub(kept) }))
 }
 
 enum Started {
@@ -163,8 +176,7 @@ enum Started {
 }
 
 async fn start(postern: &mut Appliance) -> Result<Started, String> {
-    let mut run = postern.command(&["run", "--config"]);
-    match postern.try_start_with(run.arg(postern.config_file())).await {
+    match postern.try_start_with(&mut postern.run()).await {
         Start::Listening => Ok(Started::Well),
         Start::Ended(status, log) => {
             let says_how = log.iter().any(|line| line.to_string().contains("postern store salvage"));
@@ -281,72 +293,5 @@ async fn marked(postern: &Appliance) {
         assert!(Instant::now() < until, "no mark is written");
         postern.metric("postern_store_live_bytes").await;
         tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// One change of one file of one of the stores.
-struct Damage {
-    store: usize,
-    end: End,
-    file: String,
-    at: u64,
-    how: How,
-}
-
-enum How {
-    FlipBit(u64),
-    CutHere,
-}
-
-impl Damage {
-    /// A place that is not in the midst of zeros: those are mostly not used. The database is met more often than the others.
-    fn choose(stores: &[Whole], random: &mut u64) -> Self {
-        let store = (step(random) % stores.len() as u64) as usize;
-        let dir = stores[store].state_dir().join("store");
-        let mut names: Vec<_> = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap()).collect();
-        names.retain(|entry| entry.metadata().unwrap().is_file() && entry.metadata().unwrap().len() > 0);
-        let mut names: Vec<_> = names.iter().map(|entry| entry.file_name().into_string().unwrap()).collect();
-        names.sort();
-        names.extend(["db".to_owned(), "db".to_owned(), "db".to_owned()]);
-        let file = names[(step(random) % names.len() as u64) as usize].clone();
-        let bytes = fs::read(dir.join(&file)).unwrap();
-        let at = loop {
-            let at = (step(random) % bytes.len() as u64) as usize;
-            if bytes[at.saturating_sub(16)..bytes.len().min(at + 16)].iter().any(|byte| *byte != 0) {
-                break at as u64;
-            }
-        };
-        let how = if step(random).is_multiple_of(5) { How::CutHere } else { How::FlipBit(step(random) % 8) };
-        Self { store, end: stores[store].end, file, at, how }
-    }
-
-    fn inflict(&self, dir: &Path) {
-        let file = fs::File::options().read(true).write(true).open(dir.join(&self.file)).unwrap();
-        match self.how {
-            How::CutHere => file.set_len(self.at).unwrap(),
-            How::FlipBit(bit) => {
-                let mut byte = [0];
-                file.read_exact_at(&mut byte, self.at).unwrap();
-                file.write_all_at(&[byte[0] ^ 1 << bit], self.at).unwrap();
-            }
-        }
-    }
-
-    fn file_kind(&self) -> String {
-        let what = match self.how {
-            How::CutHere => "cut",
-            How::FlipBit(_) => "bit",
-        };
-        format!("{} {what}", self.file.split('.').next().unwrap_or_default())
-    }
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { store: _, end, file, at, how } = self;
-        match how {
-            How::CutHere => write!(f, "{end:?} {file} cut at {at}"),
-            How::FlipBit(bit) => write!(f, "{end:?} {file} byte {at} bit {bit}"),
-        }
     }
 }

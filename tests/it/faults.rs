@@ -9,7 +9,7 @@ use std::{
     cell::RefCell,
     collections::BTreeMap,
     fmt,
-    process::{Command, ExitStatus},
+    process::ExitStatus,
     time::{Duration, Instant},
 };
 
@@ -37,7 +37,7 @@ const FAULTS: [(&str, Call, How); 11] = [
     ("open EIO", Call::Open, How::Error(EIO)),
     ("name EIO", Call::Name, How::Error(EIO)),
     ("name ENOSPC", Call::Name, How::Error(ENOSPC)),
-    ("read EIO", Call::Read, How::Error(EIO)),
+    ("bad block", Call::Read, How::Error(EIO)),
 ];
 
 const CALLS_MAX: u64 = 500;
@@ -112,27 +112,19 @@ async fn points(used: &Used) -> Vec<Point> {
     let (each, seed) = (number_from("POSTERN_FAULTS", 20), number_from("POSTERN_FAULT_SEED", SEED));
     println!("seed {seed:#x}, {each} calls of each kind at most");
     let (mut random, mut points) = (seed, Vec::new());
-    let disks = [
-        (Beginning::New, untouched(used, Beginning::New).await),
-        (Beginning::Used, untouched(used, Beginning::Used).await),
-    ];
+    let [new, of_used] = [untouched(used, Beginning::New).await, untouched(used, Beginning::Used).await];
     for (name, call, how) in FAULTS {
-        let calls =
-            disks.iter().flat_map(|(store, disk)| (1..=disk.count(call).min(CALLS_MAX)).map(|number| (*store, number)));
-        let mut calls: Vec<_> = calls.collect();
+        let of = |disk: &FaultyDisk, store| (1..=disk.count(call).min(CALLS_MAX)).map(move |number| (store, number));
+        let mut calls: Vec<_> = of(&new, Beginning::New).chain(of(&of_used, Beginning::Used)).collect();
         println!("{name}: {} calls are within reach", calls.len());
         while calls.len() as u64 > each {
             calls.swap_remove((step(&mut random) % calls.len() as u64) as usize);
         }
         points.extend(calls.into_iter().map(|(store, number)| Point { name, call, how, number, store }));
     }
-    match std::env::var("POSTERN_FAULT") {
-        Ok(only) => {
-            points.retain(|point| point.to_string().starts_with(&only));
-            points
-        }
-        Err(_) => points,
-    }
+    let only = std::env::var("POSTERN_FAULT").unwrap_or_default();
+    points.retain(|point| point.to_string().starts_with(&only));
+    points
 }
 
 impl fmt::Display for Point {
@@ -173,7 +165,7 @@ async fn take(used: &Used, point: Point) -> Result<Taken, String> {
     }
 
     disk.heal();
-    match postern.try_start_with(&mut run(&postern)).await {
+    match postern.try_start_with(&mut postern.run()).await {
         Start::Listening => {}
         Start::Ended(status, log) => return Err(format!("{taken:?}, and on a good disk: {status}\n{log:#?}")),
         Start::Hangs(log) => return Err(format!("{taken:?}, and on a good disk it hangs\n{log:#?}")),
@@ -187,16 +179,14 @@ async fn take(used: &Used, point: Point) -> Result<Taken, String> {
 
 /// Starts on the faulty disk and posts until the fault has shown itself.
 async fn endure(postern: &mut Appliance, disk: &FaultyDisk, ledger: &mut Ledger) -> Result<Taken, String> {
-    match postern.try_start_with(disk.under(&mut run(postern))).await {
+    match postern.try_start_with(disk.under(&mut postern.run())).await {
         Start::Listening => {}
         Start::Ended(status, log) => return said_why(status, &log).map(|()| Taken::RefusedToStart),
         Start::Hangs(log) => return Err(format!("the start hangs\n{log:#?}")),
     }
     let (mut taken, mut after) = (Taken::Survived, 0);
     for turn in 0..UPDATES {
-        if disk.failed() > 0 {
-            after += 1;
-        }
+        after += usize::from(disk.failed() > 0);
         if after > UPDATES_AFTER {
             break;
         }
@@ -271,12 +261,6 @@ fn said_why(status: ExitStatus, log: &[Value]) -> Result<(), String> {
 
 fn worries(log: &[Value]) -> Vec<&Value> {
     log.iter().filter(|line| line["level"] != "DEBUG" && line["level"] != "INFO").collect()
-}
-
-fn run(postern: &Appliance) -> Command {
-    let mut command = postern.command(&["run", "--config"]);
-    command.arg(postern.config_file());
-    command
 }
 
 /// A store that was killed with exports waiting.

@@ -1,6 +1,7 @@
 //! Postern as a whole, over real sockets and real TLS. The modules are the table of contents.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod bad_disk;
 mod cli;
 mod damage;
 mod delivery;

@@ -97,7 +97,7 @@ impl Appliance {
 
     /// Starts the binary on what is there, and waits until it listens; an error with its log when it does not.
     pub async fn try_start_again(&mut self) -> Result<(), String> {
-        match self.try_start_with(self.command(&["run", "--config"]).arg(self.config_file())).await {
+        match self.try_start_with(&mut self.run()).await {
             Start::Listening => Ok(()),
             Start::Ended(status, log) => Err(format!("{status}: {log:#?}")),
             Start::Hangs(log) => Err(format!("it neither listens nor ends: {log:#?}")),
@@ -229,6 +229,13 @@ impl Appliance {
     pub fn process(&self) -> u32 {
         let What::Binary { child, .. } = &self.running().what else { panic!("it runs in this process") };
         child.id()
+    }
+
+    /// `postern run` on what is there.
+    pub fn run(&self) -> Command {
+        let mut run = command(&["run", "--config"]);
+        run.arg(self.config_file());
+        run
     }
 
     /// Any verb of the binary.

@@ -15,6 +15,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* A block of a file, and the unit of what is read. */
+#define BLOCK 4096
+
 enum call { WRITE, SYNC, SIZE, OPEN, NAME, READ, CALLS };
 
 /* The calls from `first` to `last` of a kind fail with `error`. With `part` a write does half its work and says so, and
@@ -37,14 +40,21 @@ __attribute__((constructor)) static void begin(void) {
 
 static int path_is_ours(const char *path) { return plan && strncmp(path, dir, strlen(dir)) == 0; }
 
-static int is_ours(int fd) {
-    char link[64], path[PATH_MAX];
-    if (!plan) return 0;
+static const char *path_of(int fd, char path[PATH_MAX]) {
+    char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t length = syscall(SYS_readlinkat, AT_FDCWD, link, path, sizeof path - 1);
-    if (length < 0) return 0;
-    path[length] = 0;
-    return path_is_ours(path);
+    ssize_t length = syscall(SYS_readlinkat, AT_FDCWD, link, path, PATH_MAX - 1);
+    path[length < 0 ? 0 : length] = 0;
+    return path;
+}
+static int is_ours(int fd) {
+    char path[PATH_MAX];
+    return plan && path_is_ours(path_of(fd, path));
+}
+static int is_database(int fd) {
+    char path[PATH_MAX];
+    const char *name = strrchr(path_of(fd, path), '/');
+    return name && strcmp(name, "/db") == 0;
 }
 
 /* Counts a call; true if it is to fail, with errno set. `*part` is set when it is to do half. */
@@ -120,9 +130,20 @@ int mkdir(const char *path, mode_t mode) {
     return syscall(SYS_mkdirat, AT_FDCWD, path, mode);
 }
 
+/* Of reads the places count, not the calls: a bad block of the database is bad whoever reads it. */
+static int is_bad(int fd, size_t size, off64_t at) {
+    if (!size || !is_ours(fd) || !is_database(fd)) return 0;
+    uint64_t from = at / BLOCK + 1, to = (at + size - 1) / BLOCK + 1;
+    if (to > plan->counts[READ]) plan->counts[READ] = to;
+    if (plan->call != READ || to < plan->first || from > plan->last) return 0;
+    plan->failed++;
+    return errno = plan->error, 1;
+}
 ssize_t pread64(int fd, void *bytes, size_t size, off64_t at) {
-    TRY(is_ours(fd), READ);
-    return syscall(SYS_pread64, fd, bytes, size, at);
+    return is_bad(fd, size, at) ? -1 : syscall(SYS_pread64, fd, bytes, size, at);
 }
 ssize_t pread(int fd, void *bytes, size_t size, off_t at) { return pread64(fd, bytes, size, at); }
-ssize_t read(int fd, void *bytes, size_t size) { TRY(is_ours(fd), READ); return syscall(SYS_read, fd, bytes, size); }
+ssize_t read(int fd, void *bytes, size_t size) {
+    if (plan && is_ours(fd) && is_bad(fd, size, syscall(SYS_lseek, fd, 0, SEEK_CUR))) return -1;
+    return syscall(SYS_read, fd, bytes, size);
+}

@@ -25,6 +25,7 @@ pub enum Call {
     Open,
     /// Renaming, removing, making a directory.
     Name,
+    /// Reading the database: what counts is the block of 4 KiB, which is bad whoever reads it and however often.
     Read,
 }
 
@@ -95,7 +96,7 @@ impl FaultyDisk {
         self.word(5)
     }
 
-    /// How many calls of a kind there were.
+    /// How many calls of a kind there were; of reads, how far they went, in blocks.
     pub fn count(&self, call: Call) -> u64 {
         self.word(6 + call as u64)
     }

@@ -10,6 +10,7 @@ pub mod load;
 pub mod pki;
 pub mod receiver;
 pub mod reply;
+pub mod rot;
 pub mod sender;
 pub mod set_up;
 pub mod wire;
