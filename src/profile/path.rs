@@ -46,21 +46,6 @@ impl AttributePath {
         }
         true
     }
-
-    /// Copies what stands at this path in `from` to the same place in `to`.
-    pub fn copy(&self, from: &Attributes, to: &mut Attributes) {
-        let (Some(value), Some((last, parents))) = (self.lookup(from), self.0.split_last()) else { return };
-        let mut object = to;
-        for name in parents {
-            let entry = object.entry(name.clone()).or_insert_with(|| Value::Object(Map::new()));
-            match entry {
-                Value::Object(inner) => object = inner,
-                // A mapped ancestor was copied before and is no object: it holds all there is.
-                _ => return,
-            }
-        }
-        object.insert(last.clone(), value.clone());
-    }
 }
 
 impl FromStr for AttributePath {
@@ -109,18 +94,6 @@ mod tests {
         ] {
             assert_eq!(path.is_written_by(&attributes(patch.clone())), written, "{patch}");
         }
-    }
-
-    #[test]
-    fn copy_nests_as_the_path_says() {
-        let from = attributes(json!({"person": {"name": {"firstName": "Ada", "lastName": "L"}}, "x": 1}));
-        let mut to = Attributes::new();
-
-        for path in ["person.name.firstName", "person.birthDate", "x"] {
-            path.parse::<AttributePath>().unwrap().copy(&from, &mut to);
-        }
-
-        assert_eq!(Value::Object(to), json!({"person": {"name": {"firstName": "Ada"}}, "x": 1}));
     }
 
     #[test]
