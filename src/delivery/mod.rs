@@ -137,7 +137,8 @@ impl Worker {
         };
         for claim in claims {
             self.gate.probing(claim.number());
-            posts.spawn(self.sender.clone().send(claim));
+            // Boxed: tokio aligns its tasks to 128 bytes, which makes large ones slow to allocate.
+            posts.spawn(Box::pin(self.sender.clone().send(claim)));
         }
         // What is due by now and was not claimed lacked room: a settlement will wake us.
         self.queue.next_due(now).filter(|due| *due > now).map_or(look_again, |due| due.min(look_again))

@@ -17,7 +17,7 @@ use Unreadable::Damaged;
 const PLAIN: u8 = 1;
 /// LZ4 with the dictionary.
 const LZ4: u8 = 2;
-/// Texts that profiles and exports have in common. It is part of the format: changed, nothing could be read any more.
+/// Texts that profiles and exports share. It is part of the format: changed, nothing could be read any more.
 const DICTIONARY: &[u8] = include_bytes!("dictionary.txt");
 /// Shorter payloads are left as they are.
 const LZ4_MIN: usize = 128;

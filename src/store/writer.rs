@@ -191,19 +191,11 @@ impl<'s> Writer<'s> {
     fn commit(&mut self, commands: Vec<Command>) -> Result<(), Failure> {
         metrics::group_size(commands.len());
         for command in commands {
-            match command {
-                Command::Update { identities, decide, answer } => self.update(identities, decide, answer)?,
-                Command::Settle { released, next, standing } => self.settle(released, *next, standing),
-                Command::PutAside { queue, number } => self.put_aside_export(queue, number)?,
-                Command::Count { answer } => self.group.counts.push(answer),
-                Command::Failed | Command::Close => {}
-            }
-            if self.slice.operations >= SLICE_OPERATIONS_MAX || self.slice.updates >= SLICE_UPDATES_MAX {
-                self.apply()?;
-            }
+            // Noted before any answer is dropped: those who wait are told why.
+            self.take(command).inspect_err(|failure| drop(self.shared.live.fail(failure.health())))?;
         }
         if self.slice.operations > 0 || self.slice.updates > 0 {
-            self.apply()?;
+            self.apply().inspect_err(|failure| drop(self.shared.live.fail(failure.health())))?;
         }
         self.group.commit = self.meta.commit;
         self.group.last_number = self.meta.last_number;
@@ -211,6 +203,20 @@ impl<'s> Writer<'s> {
         let group = std::mem::take(&mut self.group);
         // An error means that the syncer has ended, in a failure of its own.
         self.to_syncer.send(group).map_err(|_| Failure::Read)
+    }
+
+    fn take(&mut self, command: Command) -> Result<(), Failure> {
+        match command {
+            Command::Update { identities, decide, answer } => self.update(identities, decide, answer)?,
+            Command::Settle { released, next, standing } => self.settle(released, *next, standing),
+            Command::PutAside { queue, number } => self.put_aside_export(queue, number)?,
+            Command::Count { answer } => self.group.counts.push(answer),
+            Command::Failed | Command::Close => {}
+        }
+        if self.slice.operations >= SLICE_OPERATIONS_MAX || self.slice.updates >= SLICE_UPDATES_MAX {
+            self.apply()?;
+        }
+        Ok(())
     }
 
     fn update(&mut self, identities: Vec<Identity>, decide: Decide, answer: Answer) -> Result<(), Failure> {
