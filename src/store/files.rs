@@ -49,7 +49,7 @@ pub(super) struct Mark {
 }
 
 /// Pages that sled may keep in memory.
-const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 
 impl Files {
     /// Makes the directory if need be (mode 0700), and locks it.

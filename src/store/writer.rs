@@ -136,7 +136,7 @@ fn session(shared: &Shared, opened: Opened, inbox: &mut Inbox) -> Result<u64, Fa
     shared.space.measure(meta.live_bytes());
     let syncer = Syncer { flusher: Flusher::new(&db).map_err(Failure::Sync)?, file, shared };
     std::thread::scope(|scope| {
-        let (to_syncer, groups) = std::sync::mpsc::sync_channel(0);
+        let (to_syncer, groups) = std::sync::mpsc::sync_channel(1);
         let syncing = std::thread::Builder::new().name("store-syncer".to_owned());
         let syncing = syncing.spawn_scoped(scope, move || syncer.run(&groups)).map_err(Failure::Sync)?;
         let writer = Writer::new(db, meta, shared, to_syncer);
@@ -191,11 +191,14 @@ impl<'s> Writer<'s> {
     fn commit(&mut self, commands: Vec<Command>) -> Result<(), Failure> {
         metrics::group_size(commands.len());
         for command in commands {
-            // Noted before any answer is dropped: those who wait are told why.
-            self.take(command).inspect_err(|failure| drop(self.shared.live.fail(failure.health())))?;
+            if let Err(failure) = self.take(command) {
+                // Before the other answers are dropped: those who wait are told why.
+                self.shared.live.fail(failure.health());
+                return Err(failure);
+            }
         }
         if self.slice.operations > 0 || self.slice.updates > 0 {
-            self.apply().inspect_err(|failure| drop(self.shared.live.fail(failure.health())))?;
+            self.apply()?;
         }
         self.group.commit = self.meta.commit;
         self.group.last_number = self.meta.last_number;

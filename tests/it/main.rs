@@ -8,6 +8,7 @@ mod delivery;
 mod demo;
 mod disk_full;
 mod faults;
+mod format;
 mod hold;
 mod inlet;
 mod memory;
