@@ -25,7 +25,8 @@
 //! to, calls the `decide` it was handed, and stages the result. Slices of up to 16 updates are applied, each as one atomic
 //! batch. The whole group goes to a second thread ([`syncer`]) while the next is decided: there sled is flushed **and the
 //! database file is synced**, because sled's own flush does not survive a power cut; only then is anybody answered. So a
-//! profile and its exports are one commit, and a 2xx means that both are on disk.
+//! profile and its exports are one commit, and a 2xx means that both are on disk. Where the file system can, the kernel syncs
+//! each write of sled besides ([`files`]): sled counts on that when it uses a place again.
 //!
 //! # What readers see
 //!

@@ -265,7 +265,6 @@ impl Whole {
             postern.post("web", &update).await;
             ledger.acknowledge(&person, version);
         }
-        marked(&postern).await;
         match end {
             End::Stop => assert!(postern.stop().await.success()),
             End::Kill => postern.kill(),
@@ -282,16 +281,5 @@ impl Whole {
 
     fn state_dir(&self) -> PathBuf {
         self.directory.path().join("state")
-    }
-}
-
-/// Waits until it is written down, beside the database, how far that goes: nobody can know of what is lost after that.
-async fn marked(postern: &Appliance) {
-    let written = || fs::metadata(postern.state_dir.join("mark")).unwrap().modified().unwrap();
-    let (before, until) = (written(), Instant::now() + PATIENCE);
-    while written() == before {
-        assert!(Instant::now() < until, "no mark is written");
-        postern.metric("postern_store_live_bytes").await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
