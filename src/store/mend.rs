@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{
     StoreError,
@@ -28,7 +28,7 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 /// How often commands are refused meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Tries until the store is open again; `None` when it is told to close before.
+/// Tries until the store is open again; `None` when it is told to close before, or should be salvaged.
 pub(super) fn mend(shared: &Shared, failure: &Failure, inbox: &mut Inbox) -> Option<Opened> {
     let (mut wait, mut said) = (WAIT, String::new());
     loop {
@@ -40,13 +40,19 @@ pub(super) fn mend(shared: &Shared, failure: &Failure, inbox: &mut Inbox) -> Opt
         }
         match try_once(shared, failure) {
             Ok((opened, how)) => {
-                for (destination, entry) in opened.meta.destinations() {
-                    shared.queues[destination].reset(entry, opened.meta.last_number);
+                let reset = |(id, entry)| shared.queues[id].reset(entry, opened.meta.last_number);
+                if !opened.meta.destinations().all(reset) {
+                    continue;
                 }
                 shared.live.mended(opened.db.clone());
                 metrics::recovered(how);
                 info!(how, "the store is whole again; updates are taken");
                 return Some(opened);
+            }
+            // The next start salvages it.
+            Err(error @ StoreError::Damaged { .. }) if shared.salvages => {
+                error!(%error, "the store is damaged");
+                return None;
             }
             Err(error) => {
                 let error = crate::chain(&error);
@@ -83,7 +89,7 @@ fn refuse(inbox: &mut Inbox, wait: Duration) -> Told {
 }
 
 fn try_once(shared: &Shared, failure: &Failure) -> Result<(Opened, &'static str), StoreError> {
-    let Shared { files, live, space, salvages, .. } = shared;
+    let Shared { files, live, space, .. } = shared;
     if failure.health() == Health::Full && !space.can_write() {
         super::space::drop_ballast(files.dir());
         if !space.can_write() {
@@ -95,9 +101,8 @@ fn try_once(shared: &Shared, failure: &Failure) -> Result<(Opened, &'static str)
     let (opened, how) = match written_only {
         true => (open::open(files)?, "reopened"),
         false => {
-            let mode = if *salvages { Mode::WhatReads } else { Mode::Whole };
             let old = files.open()?;
-            copy::copy(&old, &files.open_copy()?, mode, &mut |_| {}).map_err(|error| error.of(files))?;
+            copy::copy(&old, &files.open_copy()?, Mode::Whole, &mut |_| {}).map_err(|error| error.of(files))?;
             drop(old);
             files.swap(None)?;
             (open::open(files)?, "rebuilt")

@@ -62,20 +62,22 @@ impl Queue {
         Self { live, destination, window, held, changed, commands }
     }
 
-    /// Begins anew on a store that was opened again. Nobody holds a claim.
-    pub(super) fn reset(&self, entry: &Entry, synced: u64) {
-        *self.window() = Window::new(entry.low_water, synced);
-        self.changed.notify_one();
+    /// Begins anew on a store that was opened again; false when somebody holds a claim, whose export must not go out twice.
+    pub(super) fn reset(&self, entry: &Entry, synced: u64) -> bool {
+        let mut window = self.window();
+        let is_free = self.held() == 0;
+        if is_free {
+            *window = Window::new(entry.low_water, synced);
+            self.changed.notify_one();
+        }
+        is_free
     }
 
     /// Claims up to `most` exports that are due at `now`: retries first, then by age. Reads from disk: not for the
     /// runtime's threads.
     pub fn claim_due(self: &Arc<Self>, now: Timestamp, most: usize) -> Vec<Claim> {
         self.refill();
-        let due: Vec<Claimed> = {
-            let mut window = self.window();
-            std::iter::from_fn(|| window.claim_due(now)).take(most).collect()
-        };
+        let due = self.take(&mut self.window(), |window| window.claim_due(now), most);
         self.claim(due)
     }
 
@@ -86,7 +88,7 @@ impl Queue {
         if room_to_refill(&window).is_some() {
             return None;
         }
-        let due: Vec<Claimed> = std::iter::from_fn(|| window.claim_due_in_memory(now)).take(most).collect();
+        let due = self.take(&mut window, |window| window.claim_due_in_memory(now), most);
         let on_disk = due.is_empty() && window.next_due(now).is_some_and(|due| due <= now);
         drop(window);
         (!on_disk).then(|| self.claim(due))
@@ -96,13 +98,19 @@ impl Queue {
     /// none. Reads from disk.
     pub fn claim_head(self: &Arc<Self>, after: u64) -> Option<Claim> {
         self.refill();
-        let head = self.window().claim_head(after);
-        self.claim(head.into_iter().collect()).pop()
+        let head = self.take(&mut self.window(), |window| window.claim_head(after), 1);
+        self.claim(head).pop()
+    }
+
+    /// Takes exports out of the window, and counts them as held in the same moment.
+    fn take(&self, window: &mut Window, next: impl Fn(&mut Window) -> Option<Claimed>, most: usize) -> Vec<Claimed> {
+        let taken: Vec<Claimed> = std::iter::from_fn(|| next(window)).take(most).collect();
+        self.held.fetch_add(taken.len(), Ordering::Relaxed);
+        taken
     }
 
     /// Makes all claims before it reads any body: should reading panic, as sled does on some damage, each is given back.
     fn claim(self: &Arc<Self>, exports: Vec<Claimed>) -> Vec<Claim> {
-        self.held.fetch_add(exports.len(), Ordering::Relaxed);
         let claim = |(number, export, frozen)| {
             let (queue, body) = (self.clone(), Bytes::new());
             Claim { queue, number, frozen, export, body, settled: false }

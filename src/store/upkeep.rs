@@ -201,9 +201,7 @@ pub fn start_afresh(dir: &Path) -> Result<PathBuf, UpkeepError> {
 pub fn backup(dir: &Path, to: &Path, progress: Progress<'_>) -> Result<Copied, UpkeepError> {
     let files = Files::existing(dir)?;
     let opened = open::open(&files)?;
-    let copied = carry(&files, opened, to, progress)?;
-    close(&files, files.read_mark().commit);
-    Ok(copied)
+    carry(&files, opened, to, progress)
 }
 
 /// Makes `dir` the store that was backed up in `from`. A store that is there already is put aside.
@@ -238,7 +236,7 @@ fn carry(files: &Files, opened: open::Opened, to: &Path, progress: Progress<'_>)
     target.swap(None)?;
     target.finish()?;
     close(&target, meta.commit);
-    files.write_mark(Mark { commit: opened.meta.commit, closed: true });
+    close(files, opened.meta.commit);
     Ok(Copied::of(&survey, &meta, [files.disk_bytes(), target.disk_bytes()], None))
 }
 

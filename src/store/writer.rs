@@ -83,7 +83,7 @@ pub(super) struct Shared {
     pub(super) queues: Arc<BTreeMap<DestinationId, Arc<Queue>>>,
     /// To the writer itself.
     pub(super) commands: mpsc::UnboundedSender<Command>,
-    /// Whether what cannot be read may be left behind when the store is rebuilt.
+    /// Whether a store that is damaged is salvaged by the next start, rather than kept for a person.
     pub(super) salvages: bool,
 }
 
