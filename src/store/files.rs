@@ -243,6 +243,12 @@ impl Files {
         }
     }
 
+    /// As [`Files::write_mark`], and syncs it: it must not speak of a store that another took the place of, nor be missing.
+    pub(super) fn settle_mark(&self, mark: Mark) {
+        self.write_mark(mark);
+        let _ = self.mark.sync_all();
+    }
+
     fn not_open(&self, error: NotOpen) -> StoreError {
         match error {
             NotOpen::Io(source) => self.error(source),

@@ -220,8 +220,8 @@ impl StoreOwner {
         }
         opened.introduce(destinations).map_err(|error| files.failed(error))?;
         opened.file.sync_data().map_err(|source| files.error(source))?;
+        files.settle_mark(Mark { commit: opened.meta.commit, closed: false });
         files.finish()?;
-        files.write_mark(Mark { commit: opened.meta.commit, closed: false });
 
         let live = Arc::new(Live::new(opened.db.clone(), opened.meta.commit));
         let (commands, inbox) = mpsc::unbounded_channel();

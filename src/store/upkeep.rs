@@ -283,5 +283,5 @@ fn has_space(dir: &Path, live: u64) -> Result<(), UpkeepError> {
 }
 
 fn close(files: &Files, commit: u64) {
-    files.write_mark(Mark { commit, closed: true });
+    files.settle_mark(Mark { commit, closed: true });
 }

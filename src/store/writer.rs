@@ -118,7 +118,7 @@ pub(super) fn run(shared: &Shared, opened: Opened, mut inbox: Inbox) {
     let mut next = Some(opened);
     while let Some(opened) = next.take() {
         match session(shared, opened, &mut inbox) {
-            Ok(commit) => shared.files.write_mark(Mark { commit, closed: true }),
+            Ok(commit) => shared.files.settle_mark(Mark { commit, closed: true }),
             Err(failure) => {
                 // Read by those whose answers are dropped.
                 shared.live.fail(failure.health());
