@@ -43,13 +43,17 @@ fn salvage(dir: &Path, json: bool) -> Result<bool, Failure> {
     for basis in ["as-it-is", "log-alone"] {
         let mut command = postern(dir, &["store", "salvage", "--yes", "--basis", basis])?;
         let mut child = command.args(json.then_some("--json")).spawn().context("cannot start a child")?;
-        match wait(&mut child).context("cannot wait for a child")?.and_then(|status| status.code()) {
+        let status = child.wait().context("cannot wait for a child")?;
+        match status.code() {
             Some(0) => return Ok(true),
-            // In use, not permitted: another way would not help, and it has said so.
+            // Another way may help with damage, and where sled took the child down: a panic, SIGABRT, SIGBUS, SIGSEGV.
+            Some(65 | 101) => {}
+            None if matches!(status.signal(), Some(6 | 7 | 11)) => {}
+            // In use, not permitted, no space: the child has said so.
             Some(66) => return Err(Failure::of(Exit::Missing, "not salvaged")),
             Some(75) => return Err(Failure::of(Exit::TryLater, "not salvaged")),
             Some(77) => return Err(Failure::of(Exit::NotPermitted, "not salvaged")),
-            Some(_) | None => {}
+            Some(_) | None => return Err(Failure::of(Exit::Failed, format_args!("not salvaged: {status}"))),
         }
     }
     Ok(false)

@@ -16,6 +16,8 @@ pub(super) enum Exit {
     Failed = 1,
     /// Wrong usage.
     Usage = 2,
+    /// The store is damaged: what one try of a salvage tells the one that started it.
+    Damaged = 65,
     /// No such file or object.
     Missing = 66,
     /// Not now: try later.

@@ -11,8 +11,8 @@ use crate::{
     clock::Clock,
     config::Config,
     store::{
-        Counters,
-        upkeep::{self, Basis, Copied, Report, Size},
+        Counters, StoreError,
+        upkeep::{self, Basis, Copied, Report, Size, UpkeepError},
     },
 };
 
@@ -125,8 +125,12 @@ impl Salvage {
             Some("log-alone") => Basis::LogAlone,
             Some(_) => Basis::AsItIs,
         };
+        let failed = |error| match error {
+            UpkeepError::Store(error @ StoreError::Damaged { .. }) => Failure::of(Exit::Damaged, error),
+            other => other.into(),
+        };
         let copied = with_bar("salvaging", |progress| {
-            upkeep::salvage(&dir, basis, Clock::system().now(), progress).map_err(Failure::from)
+            upkeep::salvage(&dir, basis, Clock::system().now(), progress).map_err(failed)
         })?;
         show(&place, "salvaged", &copied)
     }

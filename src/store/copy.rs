@@ -1,5 +1,7 @@
 //! A fresh store with all that reads well of another: for compaction, backup, mending and salvage.
 
+use std::collections::BTreeSet;
+
 use sled::Batch;
 
 use super::{
@@ -10,7 +12,7 @@ use super::{
     layout,
     meta::{Entry, Meta},
     record::{self, Record},
-    survey::{Met, Reach, Survey},
+    survey::{Met, Reach, Share, Survey},
 };
 use crate::{
     clock::Timestamp,
@@ -155,6 +157,9 @@ fn agreed(survey: &Survey, mode: Mode, live_bytes: i64) -> Result<Meta, NoCopy> 
         (None, Mode::Whole) => return Err(NoCopy::Differs("its counters are gone".to_owned())),
     };
     let differences = survey.differences(&meta);
+    // Its own count is as good as any, and no reason to refuse a copy.
+    meta.live_bytes = live_bytes;
+    meta.quarantined += survey.damaged;
     let is_older = matches!(mode, Mode::Older(_));
     if differences.is_empty() && !is_older {
         return Ok(meta);
@@ -162,13 +167,14 @@ fn agreed(survey: &Survey, mode: Mode, live_bytes: i64) -> Result<Meta, NoCopy> 
     if mode == Mode::Whole && survey.damaged == 0 {
         return Err(NoCopy::Differs(differences.join("; ")));
     }
-    meta.quarantined += survey.damaged;
     meta.profiles = survey.profiles;
     meta.last_profile = None;
-    meta.live_bytes = live_bytes;
     meta.last_number = meta.last_number.max(survey.last_number);
     let next = meta.last_number + 1;
-    for (number, share) in &survey.destinations {
+    let (nothing, counted) = (Share::default(), meta.destinations.values().map(|entry| entry.number));
+    let numbers: BTreeSet<u32> = counted.chain(survey.destinations.keys().copied()).collect();
+    for number in &numbers {
+        let share = survey.destinations.get(number).unwrap_or(&nothing);
         if meta.entry_numbered(*number).is_none() {
             let name = share.name.clone().unwrap_or_else(|| format!("salvaged-{number}"));
             let entry = Entry { number: *number, ..Entry::default() };

@@ -7,12 +7,13 @@
 //! state_dir/ballast      space set aside for a full disk
 //! state_dir/store/       sled's own
 //! state_dir/store.new/   a copy under way; never live
-//! state_dir/store.old/   what the copy takes the place of, between two renames
+//! state_dir/store.done/  a finished copy, about to take the store's place
+//! state_dir/store.old/   what that takes the place of
 //! ```
 
 use std::{
     fs::{self, DirBuilder, File, TryLockError},
-    io::{self, BufReader, ErrorKind, Write},
+    io::{self, ErrorKind, Read, Write},
     os::unix::fs::{DirBuilderExt, FileExt, MetadataExt},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -69,7 +70,7 @@ impl Files {
 
     /// Locks a directory that has something of a store, be it without its format's number.
     pub(super) fn remains(dir: &Path) -> Result<Self, StoreError> {
-        match ["store", "store.old", "FORMAT"].iter().any(|name| dir.join(name).exists()) {
+        match ["store", "store.done", "store.old", "FORMAT"].iter().any(|name| dir.join(name).exists()) {
             true => Self::lock(dir),
             false => Err(StoreError::Missing(dir.display().to_string())),
         }
@@ -102,7 +103,11 @@ impl Files {
     /// Opens the store; on a full disk, with the space that was set aside for it. What sled can make anew of its log and our
     /// settings is no reason to fail, nor is what a first start left behind: nothing of that was ever acknowledged.
     pub(super) fn open(&self) -> Result<sled::Db, StoreError> {
+        self.finish_swap().map_err(|source| self.error(source))?;
         let store = self.dir.join("store");
+        if !self.is_new && !store.join("db").exists() {
+            return Err(self.damaged("its database is gone"));
+        }
         let mut opened = open_sled(&store);
         if matches!(&opened, Err(NotOpen::Io(error)) if error.kind() == ErrorKind::StorageFull)
             && space::drop_ballast(&self.dir)
@@ -110,7 +115,7 @@ impl Files {
             opened = open_sled(&store);
         }
         if let Err(NotOpen::Damaged(what)) = &opened {
-            if self.is_new {
+            if self.is_new && self.read_mark().commit == 0 {
                 fs::rename(&store, self.aside("unfinished")).map_err(|source| self.error(source))?;
             } else {
                 warn!(what, "sled cannot open the store; trying without its snapshots and settings");
@@ -128,37 +133,51 @@ impl Files {
         open_sled(&copy).map_err(|error| self.not_open(error))
     }
 
-    /// Puts the finished copy in the place of the store, and the old one aside or away. Killed at any point, the store is
-    /// the one or the other.
-    pub(super) fn swap(&self, keep_as: Option<&Path>) -> Result<(), StoreError> {
-        let (store, copy, old) = (self.dir.join("store"), self.dir.join("store.new"), self.dir.join("store.old"));
-        let done = || -> io::Result<()> {
+    /// Puts the finished copy, which ends at `commit`, in the place of the store, and the old one aside or away. Killed at any
+    /// point, the store is the one or the other; when it fails, it is the old one.
+    pub(super) fn swap(&self, keep_as: Option<&Path>, commit: u64) -> Result<(), StoreError> {
+        let [store, copy, done, old] = self.swapped();
+        let aside = keep_as.unwrap_or(&old);
+        let swap = || -> io::Result<()> {
             sync_tree(&copy)?;
+            remove(&done)?;
             remove(&old)?;
+            // It must not ask for more than the copy has.
+            self.settle_mark(Mark { commit: commit.min(self.read_mark().commit), closed: false });
+            fs::rename(&copy, &done)?;
+            self.sync()?;
             if store.exists() {
-                fs::rename(&store, &old)?;
+                fs::rename(&store, aside)?;
             }
             self.sync()?;
-            fs::rename(&copy, &store)?;
+            fs::rename(&done, &store)?;
             self.sync()?;
-            match keep_as {
-                Some(aside) if old.exists() => fs::rename(&old, aside).and_then(|()| self.sync()),
-                _ => remove(&old),
-            }
+            remove(&old)
         };
-        done().map_err(|source| self.error(source))
+        swap().map_err(|source| {
+            if !store.exists() {
+                // Should this fail too, the next opening finishes the swap.
+                let _ = fs::rename(aside, &store);
+            }
+            self.error(source)
+        })
     }
 
     /// Ends a swap that was cut off, and removes an unfinished copy.
     fn finish_swap(&self) -> io::Result<()> {
-        let (store, copy, old) = (self.dir.join("store"), self.dir.join("store.new"), self.dir.join("store.old"));
-        if old.exists() && !store.exists() {
-            // Only a finished copy gets that far.
-            fs::rename(&copy, &store)?;
-            self.sync()?;
+        let [store, copy, done, old] = self.swapped();
+        for finished in [&done, &old] {
+            if !store.exists() && finished.exists() {
+                fs::rename(finished, &store)?;
+                self.sync()?;
+            }
         }
-        remove(&copy)?;
-        remove(&old)
+        [copy, done, old].iter().try_for_each(|gone| remove(gone))
+    }
+
+    /// The store, a copy under way, a finished one, and what that took the place of.
+    fn swapped(&self) -> [PathBuf; 4] {
+        ["store", "store.new", "store.done", "store.old"].map(|name| self.dir.join(name))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -316,11 +335,13 @@ fn open_sled(path: &Path) -> Result<sled::Db, NotOpen> {
     let patience = Instant::now() + LOCK_PATIENCE;
     loop {
         match catch_unwind(AssertUnwindSafe(|| config.open())) {
-            Ok(Ok(db)) => return Ok(db),
+            // On some file systems a file has the flag only once it is there.
+            Ok(Ok(db)) => return make_synchronous(path).map(|()| db).map_err(NotOpen::Io),
             // The directory is ours: these are threads of a sled that this process has just closed.
-            Ok(Err(sled::Error::Io(error))) if is_locked(&error) && Instant::now() < patience => {
-                std::thread::sleep(LOCK_PAUSE);
-            }
+            Ok(Err(sled::Error::Io(error))) if is_locked(&error) => match Instant::now() < patience {
+                true => std::thread::sleep(LOCK_PAUSE),
+                false => return Err(NotOpen::Io(error)),
+            },
             Ok(Err(sled::Error::Io(error))) if !SPEAKS_OF_DAMAGE.contains(&error.kind()) => {
                 return Err(NotOpen::Io(error));
             }
@@ -350,11 +371,13 @@ fn make_synchronous(dir: &Path) -> io::Result<()> {
 /// Reads a file from end to end. sled takes what it cannot read for the end of its log, and writes there: one bad read while
 /// it opens would cost all that follows.
 fn read_through(path: &Path) -> io::Result<()> {
-    match File::open(path) {
-        Ok(file) => io::copy(&mut BufReader::with_capacity(1 << 20, file), &mut io::sink()).map(drop),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-    }
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        opened => opened?,
+    };
+    let mut block = vec![0; 1 << 20];
+    while file.read(&mut block)? > 0 {}
+    Ok(())
 }
 
 /// Syncs a directory with all files in it.
@@ -410,11 +433,13 @@ mod tests {
 
     #[test]
     fn swap_that_is_cut_off_leaves_the_one_store_or_the_other() {
-        let cases: [(&[&str], &str); 4] = [
+        let cases: [(&[&str], &str); 6] = [
             (&["store"], "store"),
             (&["store", "store.new"], "store"),
-            (&["store.old", "store.new"], "store.new"),
-            (&["store.old", "store"], "store"),
+            (&["store", "store.done"], "store"),
+            (&["store.done", "store.old"], "store.done"),
+            (&["store.old"], "store.old"),
+            (&["store", "store.old"], "store"),
         ];
         for (there, survivor) in cases {
             let dir = tempfile::tempdir().unwrap();
@@ -426,7 +451,7 @@ mod tests {
             let files = Files::prepare(dir.path()).unwrap();
 
             assert_eq!(fs::read_to_string(files.dir.join("store/who")).unwrap(), survivor, "{there:?}");
-            assert!(!files.dir.join("store.new").exists() && !files.dir.join("store.old").exists());
+            assert_eq!(files.swapped().map(|path| path.exists()), [true, false, false, false]);
         }
     }
 }

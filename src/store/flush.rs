@@ -1,5 +1,6 @@
 //! Flushing sled, which may sleep for ever on a write that failed: it sets the error and wakes nobody. Another flush, begun
-//! after the error, wakes all that sleep, so one is begun whenever a flush takes long.
+//! after the error, wakes all that sleep, so one is begun whenever a flush takes long. It could not begin while a batch
+//! waited for sled's own lock, so the writer applies none meanwhile.
 
 use std::{
     sync::{

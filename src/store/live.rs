@@ -2,7 +2,7 @@
 
 use std::sync::{
     PoisonError, RwLock,
-    atomic::{AtomicU8, AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
 };
 
 use super::StoreError;
@@ -23,11 +23,18 @@ pub(super) struct Live {
     health: AtomicU8,
     /// The last commit that is on disk for certain.
     synced: AtomicU64,
+    /// Nothing is to be mended any more.
+    closing: AtomicBool,
 }
 
 impl Live {
     pub(super) fn new(db: sled::Db, synced: u64) -> Self {
-        Self { db: RwLock::new(Some(db)), health: AtomicU8::new(Health::Good as u8), synced: AtomicU64::new(synced) }
+        Self {
+            db: RwLock::new(Some(db)),
+            health: AtomicU8::new(Health::Good as u8),
+            synced: AtomicU64::new(synced),
+            closing: AtomicBool::new(false),
+        }
     }
 
     /// The database; none while it is being mended. Not to be kept: it cannot be closed meanwhile.
@@ -67,6 +74,14 @@ impl Live {
             Health::Full => StoreError::Full,
             Health::Good | Health::Failed => StoreError::Failed,
         }
+    }
+
+    pub(super) fn closing(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     pub(super) fn synced(&self) -> u64 {

@@ -9,16 +9,19 @@
 //! the copy reads them once more and writes them anew. Meanwhile updates are answered 503, nothing is sent, and nothing is
 //! opened before every POST under way has ended: an export that goes out again must not overtake itself.
 
-use std::time::{Duration, Instant};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant},
+};
 
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{
     StoreError,
     copy::{self, Mode},
     live::Health,
     open::{self, Opened},
-    writer::{Command, Failure, Inbox, Shared},
+    writer::{Failure, Inbox, Shared},
 };
 use crate::metrics;
 
@@ -28,31 +31,29 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 /// How often commands are refused meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Tries until the store is open again; `None` when it is told to close before, or should be salvaged.
+/// Tries until the store is open again; `None` when it is told to close before.
 pub(super) fn mend(shared: &Shared, failure: &Failure, inbox: &mut Inbox) -> Option<Opened> {
     let (mut wait, mut said) = (WAIT, String::new());
     loop {
-        if refuse(inbox, wait) == Told::ToClose {
+        if refuse(shared, inbox, wait) == Told::ToClose {
             return None;
         }
         if shared.queues.values().any(|queue| queue.held() > 0) {
             continue;
         }
-        match try_once(shared, failure) {
+        // sled panics rather than errs on some damage, and when its last sync fails.
+        let tried = catch_unwind(AssertUnwindSafe(|| try_once(shared, failure)));
+        match tried.unwrap_or_else(|_| Err(shared.files.damaged("the database broke off"))) {
             Ok((opened, how)) => {
                 let reset = |(id, entry)| shared.queues[id].reset(entry, opened.meta.last_number);
-                if !opened.meta.destinations().all(reset) {
+                // What was told in the meantime is of the store before; nobody can claim until it is mended.
+                if !opened.meta.destinations().all(reset) || refuse(shared, inbox, Duration::ZERO) == Told::ToClose {
                     continue;
                 }
                 shared.live.mended(opened.db.clone());
                 metrics::recovered(how);
                 info!(how, "the store is whole again; updates are taken");
                 return Some(opened);
-            }
-            // The next start salvages it.
-            Err(error @ StoreError::Damaged { .. }) if shared.salvages => {
-                error!(%error, "the store is damaged");
-                return None;
             }
             Err(error) => {
                 let error = crate::chain(&error);
@@ -73,13 +74,12 @@ enum Told {
 }
 
 /// Refuses all commands for so long. Claims are given back by forgetting what became of them: it is not on disk.
-fn refuse(inbox: &mut Inbox, wait: Duration) -> Told {
+fn refuse(shared: &Shared, inbox: &mut Inbox, wait: Duration) -> Told {
     let until = Instant::now() + wait;
     loop {
-        while let Ok(command) = inbox.try_recv() {
-            if matches!(command, Command::Close) {
-                return Told::ToClose;
-            }
+        while inbox.try_recv().is_ok() {}
+        if shared.live.is_closing() {
+            return Told::ToClose;
         }
         if Instant::now() >= until {
             return Told::Nothing;
@@ -102,9 +102,10 @@ fn try_once(shared: &Shared, failure: &Failure) -> Result<(Opened, &'static str)
         true => (open::open(files)?, "reopened"),
         false => {
             let old = files.open()?;
-            copy::copy(&old, &files.open_copy()?, Mode::Whole, &mut |_| {}).map_err(|error| error.of(files))?;
+            let copied = copy::copy(&old, &files.open_copy()?, Mode::Whole, &mut |_| {});
+            let (_, meta) = copied.map_err(|error| error.of(files))?;
             drop(old);
-            files.swap(None)?;
+            files.swap(None, meta.commit)?;
             (open::open(files)?, "rebuilt")
         }
     };

@@ -237,7 +237,6 @@ impl StoreOwner {
             space: space.clone(),
             queues: queues.clone(),
             commands: commands.clone(),
-            salvages: keeping.salvages,
         };
         let dir = shared.files.dir().display().to_string();
         let thread = std::thread::Builder::new().name("store-writer".to_owned());
@@ -255,6 +254,7 @@ impl StoreOwner {
     /// Commits what was sent before this call, then ends the writer. Later calls on handles get [`StoreError::Failed`].
     /// Blocks until all is on disk.
     pub fn close(mut self) {
+        self.store.live.closing();
         // An error means that the writer has ended already.
         let _ = self.store.commands.send(Command::Close);
         if self.writer.take().is_some_and(|writer| writer.join().is_err()) {
@@ -265,6 +265,7 @@ impl StoreOwner {
 
 impl Drop for StoreOwner {
     fn drop(&mut self) {
+        self.store.live.closing();
         // The queues keep senders of their own, so the writer has to be told. An error means that it was.
         let _ = self.store.commands.send(Command::Close);
     }
@@ -321,7 +322,8 @@ impl Store {
     ///
     /// Claims are bounded by the destination, so this does not wait.
     pub fn settle(&self, claim: Claim, next: Next, standing: Option<Standing>) {
-        let released = claim.release();
+        // Held until the writer is told, so that no mending comes between.
+        let (released, _held) = claim.release();
         // An error means that the writer has ended: after a restart the export is waiting, as if never sent.
         let _ = self.commands.send(Command::Settle { released, next: Box::new(next), standing });
     }
@@ -361,6 +363,9 @@ impl Store {
     /// # Errors
     /// [`StoreError::Failed`].
     pub async fn counters(&self) -> Result<Counters, StoreError> {
+        if !self.live.is_good() {
+            return Err(self.live.error());
+        }
         let (answer, answered) = oneshot::channel();
         self.commands.send(Command::Count { answer }).map_err(|_| StoreError::Failed)?;
         answered.await.map_err(|_| StoreError::Failed)

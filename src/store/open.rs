@@ -38,6 +38,9 @@ pub(super) fn open(files: &Files) -> Result<Opened, StoreError> {
         Err(Unreadable::Damaged) => return Err(files.damaged("its counters fail their checksum")),
         Err(Unreadable::Failed(error)) => return Err(files.failed(error)),
     };
+    // What a killed process left may be in the page cache alone, and is taken for synced from here on.
+    let file = files.database()?;
+    file.sync_data().map_err(|source| files.error(source))?;
     let Mark { commit: marked, .. } = files.read_mark();
     if meta.commit < marked {
         let found = meta.commit;
@@ -47,7 +50,7 @@ pub(super) fn open(files: &Files) -> Result<Opened, StoreError> {
         Missing::Of(what) => files.damaged(&what),
         Missing::Failed(error) => files.failed(error),
     })?;
-    Ok(Opened { db, file: files.database()?, meta })
+    Ok(Opened { db, file, meta })
 }
 
 impl Opened {

@@ -148,7 +148,7 @@ impl Queue {
                 break;
             }
         }
-        self.window().refill(read, reached);
+        self.window().refill(read, from, reached);
     }
 
     fn put_aside(self: &Arc<Self>, number: u64) {
@@ -257,19 +257,20 @@ impl Claim {
         Ok(!self.settled)
     }
 
-    pub(super) fn release(mut self) -> Released {
+    /// Parts with what settling needs. The claim is held until the rest is dropped.
+    pub(super) fn release(mut self) -> (Released, Self) {
         self.settled = true;
         let frozen = self.frozen.take().expect("a claim is filled before it is handed out");
-        Released { queue: self.queue.clone(), number: self.number, frozen }
+        (Released { queue: self.queue.clone(), number: self.number, frozen }, self)
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.queue.held.fetch_sub(1, Ordering::Relaxed);
         if !self.settled {
             self.queue.give_back(self.number, None);
         }
+        self.queue.held.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -21,7 +21,7 @@ const SMALLEST: u64 = 4 * MIB;
 /// The least free space unless it is configured.
 const FREE_MIN: u64 = 512 * MIB;
 
-/// When inlets close. See `docs/operations`.
+/// When inlets close. See `docs/store.md`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Live bytes from which on the log warns.
@@ -89,12 +89,15 @@ impl Space {
         // A little apart, so that it does not open and close with each update.
         let (hard, free_min) = match was_open {
             true => (self.hard, self.free_min),
-            false => (self.hard - self.hard / 64, self.free_min + self.free_min / 8),
+            false => (self.hard - self.hard / 64, self.free_min.saturating_add(self.free_min / 8)),
         };
         let open = live < hard && free >= free_min;
         if self.open.swap(open, Ordering::Relaxed) != open {
             match open {
-                true => info!(live, free, "there is room again; updates are taken"),
+                true => {
+                    info!(live, free, "there is room again; updates are taken");
+                    self.load_ballast();
+                }
                 false => warn!(
                     live,
                     hard_limit = self.hard,
@@ -133,7 +136,7 @@ impl Space {
     /// Sets space aside, where there is plenty.
     pub(super) fn load_ballast(&self) {
         let path = ballast(&self.dir);
-        if path.exists() || self.free() < self.free_min + self.ballast {
+        if path.exists() || self.free() < self.free_min.saturating_add(self.ballast) {
             return;
         }
         let made = File::create(&path).and_then(|file| {

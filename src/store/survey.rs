@@ -76,7 +76,7 @@ impl Survey {
         let mut survey = Self::default();
         for table in TABLES {
             let mut items = db.range([*table]..[*table + 1]);
-            let (mut forward, mut reached) = (true, Vec::new());
+            let (mut forward, mut reached) = (true, vec![*table]);
             loop {
                 let item = match reach {
                     Reach::ToTheFirstFault => items.next().transpose()?,
@@ -98,7 +98,7 @@ impl Survey {
                     }
                 };
                 let Some((key, value)) = item else { break };
-                if key.as_ref() <= reached.as_slice() && !reached.is_empty() {
+                if key.as_ref() <= reached.as_slice() {
                     break;
                 }
                 survey.take(db, &key, &value, show)?;
@@ -152,7 +152,7 @@ impl Survey {
             (b's', Some(destination)) => {
                 let share = self.destinations.entry(destination).or_default();
                 share.waiting += 1;
-                share.oldest = share.oldest.or(number_at(5));
+                share.oldest = [share.oldest, number_at(5)].into_iter().flatten().min();
             }
             (b'd', Some(destination)) => self.destinations.entry(destination).or_default().dead += 1,
             _ => {}
@@ -177,7 +177,6 @@ impl Survey {
             }
         };
         compare("profiles".to_owned(), meta.profiles, self.profiles);
-        compare("live bytes".to_owned(), meta.live_bytes(), u64::try_from(self.live_bytes).unwrap_or_default());
         for (id, entry) in meta.destinations() {
             let (waiting, dead) =
                 self.destinations.get(&entry.number).map_or((0, 0), |share| (share.waiting, share.dead));

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    sync::{Arc, mpsc::Receiver},
+    sync::{Arc, Mutex, PoisonError, mpsc::Receiver},
     time::Instant,
 };
 
@@ -39,6 +39,8 @@ pub(super) struct Syncer<'s> {
     /// sled's file: its own flush does not survive a power cut.
     pub(super) file: File,
     pub(super) shared: &'s Shared,
+    /// Held while sled flushes; see [`super::flush`].
+    pub(super) flushing: &'s Mutex<()>,
 }
 
 impl Syncer<'_> {
@@ -62,7 +64,10 @@ impl Syncer<'_> {
 
     fn sync(&self) -> Result<(), Failure> {
         let start = Instant::now();
-        self.flusher.flush()?;
+        {
+            let _flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+            self.flusher.flush()?;
+        }
         self.file.sync_data().map_err(Failure::Sync)?;
         metrics::sync_time(start.elapsed());
         Ok(())

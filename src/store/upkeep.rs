@@ -113,12 +113,16 @@ pub fn check(dir: &Path, progress: Progress<'_>) -> Result<Report, StoreError> {
     })
     .map_err(|error| files.failed(error))?;
     close(&files, opened.meta.commit);
+    let mut differences = survey.differences(&opened.meta);
+    if survey.live_bytes != opened.meta.live_bytes {
+        differences.push(format!("live bytes: {} counted, {} there", opened.meta.live_bytes, survey.live_bytes));
+    }
     Ok(Report {
         records: survey.records,
         damaged: survey.damaged,
         faults: survey.faults,
         blobs: fs::read_dir(dir.join("store/blobs")).map_or(0, Iterator::count),
-        differences: survey.differences(&opened.meta),
+        differences,
         counters: opened.meta.counters(),
     })
 }
@@ -188,7 +192,7 @@ pub fn start_afresh(dir: &Path) -> Result<PathBuf, UpkeepError> {
     let files = Files::remains(dir)?;
     drop(files.open_copy()?);
     let kept = files.aside("damaged");
-    files.swap(Some(&kept))?;
+    files.swap(Some(&kept), 0)?;
     files.forget_format()?;
     close(&files, 0);
     Ok(kept)
@@ -217,7 +221,7 @@ pub fn restore(dir: &Path, from: &Path, progress: Progress<'_>) -> Result<Copied
     let (live, before) = (opened.meta.live_bytes(), files.disk_bytes());
     let (survey, meta) = copy::copy(&opened.db, &files.open_copy()?, Mode::Whole, &mut |done| progress(done, live))
         .map_err(|error| error.of(&source))?;
-    files.swap(kept.as_deref())?;
+    files.swap(kept.as_deref(), meta.commit)?;
     files.finish()?;
     close(&files, meta.commit);
     close(&source, opened.meta.commit);
@@ -233,7 +237,7 @@ fn carry(files: &Files, opened: open::Opened, to: &Path, progress: Progress<'_>)
     has_space(to, live)?;
     let (survey, meta) = copy::copy(&opened.db, &target.open_copy()?, Mode::Whole, &mut |done| progress(done, live))
         .map_err(|error| error.of(files))?;
-    target.swap(None)?;
+    target.swap(None, meta.commit)?;
     target.finish()?;
     close(&target, meta.commit);
     close(files, opened.meta.commit);
@@ -252,7 +256,7 @@ fn rewrite(
     let (survey, meta) = copy::copy(&db, &files.open_copy()?, mode, &mut |done| progress(done, total))
         .map_err(|error| error.of(files))?;
     drop(db);
-    files.swap(keep_as)?;
+    files.swap(keep_as, meta.commit)?;
     close(files, meta.commit);
     Ok(Copied::of(&survey, &meta, [before, files.disk_bytes()], keep_as.map(Path::to_owned)))
 }
@@ -260,7 +264,7 @@ fn rewrite(
 impl Copied {
     fn of(survey: &Survey, meta: &Meta, disk_bytes: [u64; 2], kept: Option<PathBuf>) -> Self {
         let before = |id| survey.meta.as_ref().map_or(0, |meta| meta.damaged(id));
-        let lost = meta.destinations().map(|(id, entry)| (id.to_string(), entry.damaged - before(id)));
+        let lost = meta.destinations().map(|(id, entry)| (id.to_string(), entry.damaged.saturating_sub(before(id))));
         Self {
             records: survey.records,
             damaged: survey.damaged,

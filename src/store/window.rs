@@ -77,8 +77,12 @@ impl Window {
             .then(|| (self.read_to + 1, self.synced, WINDOW_MAX.saturating_sub(self.entries.len())))
     }
 
-    /// Takes in what was read of [`Window::missing`]: all that wait up to number `to`.
-    pub(super) fn refill(&mut self, read: Vec<(u64, Export)>, to: u64) {
+    /// Takes in what was read of [`Window::missing`]: all that wait from number `from` to `to`.
+    pub(super) fn refill(&mut self, read: Vec<(u64, Export)>, from: u64, to: u64) {
+        if from > self.read_to + 1 {
+            // It was read for a window that is no more.
+            return;
+        }
         // Somebody else may have read the same meanwhile.
         let from = self.read_to;
         read.into_iter()
@@ -310,7 +314,8 @@ mod tests {
         let (first, ..) = window.claim_due(at(0)).unwrap();
         window.finish(first);
         assert_eq!(window.missing().unwrap().2, 1);
-        window.refill(all[WINDOW_MAX..=WINDOW_MAX].to_vec(), WINDOW_MAX as u64 + 1);
+        let next = WINDOW_MAX as u64 + 1;
+        window.refill(all[WINDOW_MAX..=WINDOW_MAX].to_vec(), next, next);
 
         let last = numbers(&mut window, 0).into_iter().last();
         assert_eq!(last, Some(WINDOW_MAX as u64 + 1));

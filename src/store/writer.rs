@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     io::ErrorKind,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, mpsc::SyncSender},
+    sync::{Arc, Mutex, PoisonError, mpsc::SyncSender},
 };
 
 use sled::Batch;
@@ -83,8 +83,6 @@ pub(super) struct Shared {
     pub(super) queues: Arc<BTreeMap<DestinationId, Arc<Queue>>>,
     /// To the writer itself.
     pub(super) commands: mpsc::UnboundedSender<Command>,
-    /// Whether a store that is damaged is salvaged by the next start, rather than kept for a person.
-    pub(super) salvages: bool,
 }
 
 pub(super) type Inbox = mpsc::UnboundedReceiver<Command>;
@@ -123,7 +121,7 @@ pub(super) fn run(shared: &Shared, opened: Opened, mut inbox: Inbox) {
                 // Read by those whose answers are dropped.
                 shared.live.fail(failure.health());
                 error!(%failure, "the store failed; updates are answered 503 and nothing is sent until it is mended");
-                next = mend::mend(shared, &failure, &mut inbox);
+                next = mend::mend(shared, &failure, &mut inbox).filter(|_| !shared.live.is_closing());
             }
         }
     }
@@ -134,12 +132,20 @@ fn session(shared: &Shared, opened: Opened, inbox: &mut Inbox) -> Result<u64, Fa
     let Opened { db, file, meta } = opened;
     shared.space.load_ballast();
     shared.space.measure(meta.live_bytes());
-    let syncer = Syncer { flusher: Flusher::new(&db).map_err(Failure::Sync)?, file, shared };
+    let flushing = Mutex::new(());
+    let syncer = Syncer { flusher: Flusher::new(&db).map_err(Failure::Sync)?, file, shared, flushing: &flushing };
     std::thread::scope(|scope| {
         let (to_syncer, groups) = std::sync::mpsc::sync_channel(1);
         let syncing = std::thread::Builder::new().name("store-syncer".to_owned());
-        let syncing = syncing.spawn_scoped(scope, move || syncer.run(&groups)).map_err(Failure::Sync)?;
-        let writer = Writer::new(db, meta, shared, to_syncer);
+        let sync = move || {
+            catch_unwind(AssertUnwindSafe(|| syncer.run(&groups))).unwrap_or_else(|_| {
+                shared.live.fail(Health::Failed);
+                let _ = shared.commands.send(Command::Failed);
+                Err(Failure::Panic)
+            })
+        };
+        let syncing = syncing.spawn_scoped(scope, sync).map_err(Failure::Sync)?;
+        let writer = Writer::new(db, meta, shared, &flushing, to_syncer);
         // sled panics rather than errs on some damage.
         let written = catch_unwind(AssertUnwindSafe(|| writer.run(inbox)));
         let synced = syncing.join().unwrap_or(Err(Failure::Panic));
@@ -151,6 +157,7 @@ struct Writer<'s> {
     db: sled::Db,
     meta: Meta,
     shared: &'s Shared,
+    flushing: &'s Mutex<()>,
     to_syncer: SyncSender<Group>,
     slice: Slice,
     group: Group,
@@ -167,8 +174,14 @@ struct Slice {
 }
 
 impl<'s> Writer<'s> {
-    fn new(db: sled::Db, meta: Meta, shared: &'s Shared, to_syncer: SyncSender<Group>) -> Self {
-        Self { db, meta, shared, to_syncer, slice: Slice::default(), group: Group::default() }
+    fn new(
+        db: sled::Db,
+        meta: Meta,
+        shared: &'s Shared,
+        flushing: &'s Mutex<()>,
+        to_syncer: SyncSender<Group>,
+    ) -> Self {
+        Self { db, meta, shared, flushing, to_syncer, slice: Slice::default(), group: Group::default() }
     }
 
     /// Takes commands until it is told to close; returns the last commit.
@@ -390,6 +403,7 @@ impl<'s> Writer<'s> {
         self.meta.put(&mut self.slice.batch);
         let Slice { batch, .. } = std::mem::take(&mut self.slice);
         self.group.is_unsynced = true;
+        let _not_flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         self.db.apply_batch(batch)?;
         Ok(())
     }
