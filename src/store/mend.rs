@@ -3,7 +3,7 @@
 //! | what failed | what follows |
 //! |---|---|
 //! | a write, because the disk is full | when there is space, which the ballast may be, the store is opened again |
-//! | a sync, or anything else | all that reads is copied into a fresh, synced directory, which takes its place |
+//! | a sync, or anything else | all of it is copied into a fresh, synced directory, which takes its place; what cannot be read ends that |
 //!
 //! After a failed sync the kernel calls pages clean that never reached the disk, so no later sync of that file means anything;
 //! the copy reads them once more and writes them anew. Meanwhile updates are answered 503, nothing is sent, and nothing is

@@ -72,7 +72,7 @@ pub struct DestinationCounters {
     pub delivered: u64,
     /// Exports that became dead letters.
     pub dead: u64,
-    /// Exports whose scheduling entry failed its checksum and was put aside.
+    /// Exports whose record failed its checksum and was put aside, or is gone.
     pub damaged: u64,
     /// Exports still owed.
     pub waiting: u64,

@@ -204,8 +204,20 @@ pub fn start_afresh(dir: &Path) -> Result<PathBuf, UpkeepError> {
 /// [`UpkeepError::Exists`] when there is something; else as [`compact`].
 pub fn backup(dir: &Path, to: &Path, progress: Progress<'_>) -> Result<Copied, UpkeepError> {
     let files = Files::existing(dir)?;
+    if fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(UpkeepError::Exists(to.display().to_string()));
+    }
     let opened = open::open(&files)?;
-    carry(&files, opened, to, progress)
+    let target = Files::prepare(to)?;
+    let live = opened.meta.live_bytes();
+    has_space(to, live)?;
+    let (survey, meta) = copy::copy(&opened.db, &target.open_copy()?, Mode::Whole, &mut |done| progress(done, live))
+        .map_err(|error| error.of(&files))?;
+    target.swap(None, meta.commit)?;
+    target.finish()?;
+    close(&target, meta.commit);
+    close(&files, opened.meta.commit);
+    Ok(Copied::of(&survey, &meta, [files.disk_bytes(), target.disk_bytes()], None))
 }
 
 /// Makes `dir` the store that was backed up in `from`. A store that is there already is put aside.
@@ -226,22 +238,6 @@ pub fn restore(dir: &Path, from: &Path, progress: Progress<'_>) -> Result<Copied
     close(&files, meta.commit);
     close(&source, opened.meta.commit);
     Ok(Copied::of(&survey, &meta, [before, files.disk_bytes()], kept))
-}
-
-fn carry(files: &Files, opened: open::Opened, to: &Path, progress: Progress<'_>) -> Result<Copied, UpkeepError> {
-    if fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(UpkeepError::Exists(to.display().to_string()));
-    }
-    let target = Files::prepare(to)?;
-    let live = opened.meta.live_bytes();
-    has_space(to, live)?;
-    let (survey, meta) = copy::copy(&opened.db, &target.open_copy()?, Mode::Whole, &mut |done| progress(done, live))
-        .map_err(|error| error.of(files))?;
-    target.swap(None, meta.commit)?;
-    target.finish()?;
-    close(&target, meta.commit);
-    close(files, opened.meta.commit);
-    Ok(Copied::of(&survey, &meta, [files.disk_bytes(), target.disk_bytes()], None))
 }
 
 fn rewrite(
