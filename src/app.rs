@@ -43,8 +43,17 @@ impl App {
     /// # Errors
     /// When the store cannot be opened or an address cannot be bound; nothing runs then.
     pub async fn start(config: Config, clock: Clock, figures: PrometheusHandle) -> anyhow::Result<Self> {
-        let Config { state_dir, server_listen, admin_listen, log: _, store: keeping, inlets, audiences, destinations } =
-            config;
+        let Config {
+            state_dir,
+            server_listen,
+            admin_listen,
+            admin_socket: _,
+            log: _,
+            store: keeping,
+            inlets,
+            audiences,
+            destinations,
+        } = config;
         let (version, state) = (env!("CARGO_PKG_VERSION"), state_dir.display().to_string());
         info!(
             version,

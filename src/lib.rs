@@ -33,7 +33,7 @@
 //! | [`destination`] | where exports go: settings and payload |
 //! | [`tls`] | the TLS policy, and its proof on each connection |
 //!
-//! Around them: [`config`] reads `postern.toml`; [`app`] builds, starts and ends everything; [`listen`] is the HTTP
+//! Around them: [`config`] reads `postern.toml` and its drop-ins; [`app`] builds, starts and ends everything; [`listen`] is the HTTP
 //! listener; [`admin`] answers health and [`metrics`]; [`clock`] hands time in; [`cli`] is the command line.
 #![forbid(unsafe_code)]
 

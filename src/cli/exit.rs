@@ -66,11 +66,7 @@ impl From<ConfigError> for Failure {
             ConfigError::Unreadable(_, source) if source.kind() == io::ErrorKind::PermissionDenied => {
                 Exit::NotPermitted
             }
-            ConfigError::Unreadable(..)
-            | ConfigError::TooLong { .. }
-            | ConfigError::NotUtf8 { .. }
-            | ConfigError::NotToml { .. }
-            | ConfigError::Invalid(_) => Exit::Configuration,
+            ConfigError::Unreadable(..) | ConfigError::Invalid(_) => Exit::Configuration,
         };
         let error = match error.problems() {
             [] => error.into(),

@@ -1,6 +1,6 @@
 //! `[[audience]]` as written, an AEP audience definition, read to an [`Audience`].
 
-use super::file::{Item, Names};
+use super::{file::Item, names::Names};
 use crate::audience::{Audience, AudienceId, rule::Rule};
 
 /// Longest name for people, in bytes.
@@ -9,12 +9,12 @@ const NAME_BYTES_MAX: usize = 256;
 /// Reads an audience.
 pub(super) fn audience(item: &Item<'_>, ids: &mut Names) -> Option<Audience> {
     let mut section = item.section("a table [[audience]]")?;
-    let id: Option<AudienceId> = section.required("id").and_then(|item| item.parse());
+    let id: Option<AudienceId> = section.written("id").and_then(|item| item.parse());
     if let Some(id) = &id {
         section.call(format!("audience \"{id}\""));
     }
-    let unique = section.optional("id").is_some_and(|item| ids.add(&item));
-    let name = section.optional("name").map_or_else(|| id.as_ref().map(AudienceId::to_string), |item| name(&item));
+    let unique = section.required("id").is_some_and(|item| ids.add(&item));
+    let name = section.or_text("name", id.as_ref().map(AudienceId::as_str), |item| name(&item));
     let rule = section.required("expression").and_then(|item| expression(&item));
     section.close();
     unique.then_some(())?;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{
     duration::duration,
-    file::{Item, Names, Section},
+    file::{Item, Section},
+    names::Names,
     secret::{Places, path, secret},
 };
 use crate::{
@@ -21,15 +22,12 @@ const ATTRIBUTES_MAX: usize = 200;
 
 /// An answer that takes longer keeps a place in flight for too long.
 const TIMEOUT_MAX: Duration = Duration::from_secs(60);
-const TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
 
 /// A longer wait would look like a lost export; an endpoint that is down for hours is held, not retried.
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(60 * 60);
-const RETRY_DELAYS_DEFAULT: [Duration; 2] = [Duration::from_secs(15), Duration::from_secs(30)];
 
 /// The exports in flight are the only bodies in memory: 1024 of them are some ten megabytes.
 const IN_FLIGHT_MAX: usize = 1024;
-const IN_FLIGHT_DEFAULT: usize = 64;
 
 /// Zero would never work.
 const WAIT_MIN: Duration = Duration::from_millis(1);
@@ -42,20 +40,23 @@ pub(super) fn destination(
     places: &Places<'_>,
 ) -> Option<Destination> {
     let mut section = item.section("a table [[destination]]")?;
-    let id: Option<DestinationId> = section.required("name").and_then(|item| item.parse());
+    let id: Option<DestinationId> = section.written("name").and_then(|item| item.parse());
     if let Some(id) = &id {
         section.call(format!("destination \"{id}\""));
     }
-    let unique = section.optional("name").is_some_and(|item| names.add(&item));
+    let unique = section.required("name").is_some_and(|item| names.add(&item));
     let endpoint = section
         .required("endpoint")
         .and_then(|item| HttpsUrl::parse(item.text("an https URL")?).map_or_else(|error| item.refuse(error), Some));
     let audiences = section.required("audiences").and_then(|item| audiences(&item, audience_ids));
     let attributes = attributes(&mut section);
-    let authentication = section.or("authentication", Authentication::None, |item| authentication(&item, places));
-    let timeout = section.or("timeout", TIMEOUT_DEFAULT, |item| duration(&item, WAIT_MIN..=TIMEOUT_MAX));
-    let retry_delays = section.or("retry_delays", RETRY_DELAYS_DEFAULT, |item| retry_delays(&item));
-    let max_in_flight = section.or("max_in_flight", IN_FLIGHT_DEFAULT, |item| item.integer(1..=IN_FLIGHT_MAX));
+    let authentication = match section.optional("authentication") {
+        Some(item) => authentication(&item, places),
+        None => Some(Authentication::None),
+    };
+    let timeout = section.or("timeout", "\"2s\"", |item| duration(&item, WAIT_MIN..=TIMEOUT_MAX));
+    let retry_delays = section.or("retry_delays", "[\"15s\", \"30s\"]", |item| retry_delays(&item));
+    let max_in_flight = section.or("max_in_flight", "64", |item| item.integer(1..=IN_FLIGHT_MAX));
     let tls = section.required("tls").and_then(|item| client_tls(&item, places));
     section.close();
     unique.then_some(())?;
@@ -74,7 +75,7 @@ fn audiences(item: &Item<'_>, ids: &Names) -> Option<Vec<AudienceId>> {
     let mut mapped = Names::default();
     let audiences = item.each("a list of audience ids", AUDIENCES_MAX, |item| {
         let id: AudienceId = item.parse()?;
-        if ids.contains(id.as_str()) {
+        if ids.may_contain(id.as_str()) {
             return mapped.add(&item).then_some(id);
         }
         match ids.nearest(id.as_str()) {
@@ -90,7 +91,9 @@ fn audiences(item: &Item<'_>, ids: &Names) -> Option<Vec<AudienceId>> {
 
 fn attributes(section: &mut Section<'_>) -> Option<Vec<AttributePath>> {
     let mut mapped = Names::default();
-    section.each("attributes", ATTRIBUTES_MAX, |item| Some(item.parse()?).filter(|_| mapped.add(&item)))
+    section.or("attributes", "[]", |item| {
+        item.each("a list of attribute paths", ATTRIBUTES_MAX, |item| Some(item.parse()?).filter(|_| mapped.add(&item)))
+    })
 }
 
 fn authentication(item: &Item<'_>, places: &Places<'_>) -> Option<Authentication> {
@@ -109,12 +112,12 @@ fn retry_delays(item: &Item<'_>) -> Option<[Duration; 2]> {
 
 fn client_tls(item: &Item<'_>, places: &Places<'_>) -> Option<ClientTls> {
     let mut section = item.section("a table with certificate, key and roots")?;
-    let mut file = |name| section.required(name).and_then(|item| Some(places.folder.join(path(&item)?)));
+    let mut file = |name| section.required(name).and_then(|item| path(&item, places));
     let certificate = file("certificate");
     let key = file("key");
     let roots = section.required("roots").and_then(|item| match item.text("\"public\" or a path")? {
         "public" => Some(RootsSource::Public),
-        _ => path(&item).map(|path| RootsSource::File(places.folder.join(path))),
+        _ => path(&item, places).map(RootsSource::File),
     });
     section.close();
     let files = ClientTlsFiles { certificate: certificate?, key: key?, roots: roots? };

@@ -1,78 +1,39 @@
-//! The configuration as it is written: TOML values that know their key and their line.
+//! The configuration as it is written: TOML values that know their key, their file and their line.
 //!
 //! A reader asks a [`Section`] for the keys it knows and turns each [`Item`] into what it means. Whatever does not fit is
-//! noted in [`Findings`] and reading goes on, so one run finds everything. When a section is closed, a key that nobody
+//! noted in [`Reading`] and reading goes on, so one run finds everything. When a section is closed, a key that nobody
 //! asked for is unknown: what is known needs no second list. `None` from any of these means that a problem is noted.
+//!
+//! Files lie on each other in layers. A table is all its layers, a value the last one. A key that is not written reads its
+//! default, a piece of TOML like any other. What was read is remembered, so it can be shown.
 
-use std::{cell::RefCell, collections::BTreeMap, fmt, ops::RangeInclusive, path::PathBuf, str::FromStr};
+use std::{fmt, ops::RangeInclusive, path::Path, str::FromStr};
 
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
-use super::problem::{ConfigError, Problem};
-
-/// What is wrong with one file, as far as it is read.
-pub(super) struct Findings {
-    file: PathBuf,
-    line_starts: Vec<usize>,
-    problems: RefCell<Vec<Problem>>,
-}
-
-impl Findings {
-    pub(super) fn new(file: PathBuf, text: &str) -> Self {
-        let line_starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { file, line_starts, problems: RefCell::default() }
-    }
-
-    /// The problems by line; those of one line in the order they were found.
-    pub(super) fn into_problems(self) -> Vec<Problem> {
-        let mut problems = self.problems.into_inner();
-        problems.sort_by_key(|problem| problem.line);
-        problems
-    }
-
-    fn note(&self, at: usize, key: &str, message: String) {
-        let problem = Problem { file: self.file.clone(), line: self.line(at), key: key.to_owned(), message };
-        self.problems.borrow_mut().push(problem);
-    }
-
-    fn line(&self, at: usize) -> usize {
-        self.line_starts.partition_point(|start| *start <= at)
-    }
-}
-
-/// Parses the text of a file.
-pub(super) fn parse(text: &str, file: PathBuf) -> Result<(DeTable<'_>, Findings), ConfigError> {
-    let findings = Findings::new(file, text);
-    match DeTable::parse(text) {
-        Ok(table) => Ok((table.into_inner(), findings)),
-        // The error's own Display would print the line, and a line may hold a secret.
-        Err(error) => {
-            let span = error.span().unwrap_or_default();
-            let line = findings.line(span.start);
-            let before = text.get(findings.line_starts[line - 1]..span.start).unwrap_or_default();
-            let message = match (error.message(), text.get(span)) {
-                ("duplicate key", Some(key)) => format!("`{}` is written twice; keep one", key.escape_debug()),
-                (message, _) => message.to_owned(),
-            };
-            Err(ConfigError::NotToml { file: findings.file, line, column: before.chars().count() + 1, message })
-        }
-    }
-}
+use super::{
+    names::nearest,
+    problem::Kind,
+    reading::{Place, Reading},
+    settings::Step,
+};
 
 /// A table that is being read.
 #[must_use = "close() finds the unknown keys"]
 pub(super) struct Section<'a> {
-    table: &'a DeTable<'a>,
+    /// At least one, but for a root without a file that reads.
+    layers: Vec<(&'a DeTable<'a>, Place)>,
     key: String,
-    at: usize,
-    findings: &'a Findings,
+    path: Vec<Step>,
+    reading: &'a Reading<'a>,
     known: Vec<&'static str>,
 }
 
 impl<'a> Section<'a> {
-    /// The whole file.
-    pub(super) fn root(table: &'a DeTable<'a>, findings: &'a Findings) -> Self {
-        Self { table, key: String::new(), at: 0, findings, known: Vec::new() }
+    /// All files.
+    pub(super) fn root(files: &'a [(DeTable<'a>, Place)], reading: &'a Reading<'a>) -> Self {
+        let layers = files.iter().map(|(table, place)| (table, *place)).collect();
+        Self { layers, key: String::new(), path: Vec::new(), reading, known: Vec::new() }
     }
 
     /// Calls the section by this from now on, for example `destination "crm"`.
@@ -80,79 +41,157 @@ impl<'a> Section<'a> {
         self.key = key;
     }
 
-    /// The value of a key that may be missing.
-    pub(super) fn optional(&mut self, name: &'static str) -> Option<Item<'a>> {
-        self.known.push(name);
-        let (_, value) = self.table.iter().find(|(key, _)| key.get_ref() == name)?;
-        let key = if self.key.is_empty() { name.to_owned() } else { format!("{}.{name}", self.key) };
-        Some(Item { value: value.get_ref(), key, at: value.span().start, findings: self.findings })
+    /// What is written of a key, for a look that does not count as reading it.
+    pub(super) fn written(&self, name: &'static str) -> Option<Item<'a>> {
+        let layers = self.layers.iter().filter_map(|(table, place)| {
+            let (_, value) = table.iter().find(|(key, _)| key.get_ref() == name)?;
+            Some((value.get_ref(), place.to(value.span().start)))
+        });
+        let layers: Vec<_> = layers.collect();
+        (!layers.is_empty()).then(|| self.item(name, layers))
     }
 
-    /// The value of a key that must be there.
-    pub(super) fn required(&mut self, name: &'static str) -> Option<Item<'a>> {
-        let item = self.optional(name);
+    /// The value of a key that may be missing.
+    pub(super) fn optional(&mut self, name: &'static str) -> Option<Item<'a>> {
+        let item = self.read(name);
         if item.is_none() {
-            self.findings.note(self.at, &self.key, format!("`{name}` is missing"));
+            self.item(name, Vec::new()).remember();
         }
         item
     }
 
-    /// What the key says, or the default when it is missing.
+    /// The value of a key that must be there.
+    pub(super) fn required(&mut self, name: &'static str) -> Option<Item<'a>> {
+        let item = self.read(name);
+        if item.is_none() {
+            self.reading.note(self.place(), &self.key, Kind::MissingKey, format!("`{name}` is missing"));
+        }
+        item
+    }
+
+    /// What the key says, or the default, a piece of TOML, when it is missing.
     pub(super) fn or<T>(
         &mut self,
         name: &'static str,
-        default: T,
-        read: impl FnOnce(Item<'a>) -> Option<T>,
+        default: &str,
+        read: impl FnOnce(Item<'_>) -> Option<T>,
     ) -> Option<T> {
-        self.optional(name).map_or(Some(default), read)
+        let default = DeValue::parse(default).expect("defaults are TOML: loading an empty file reads each of them");
+        self.or_value(name, Some(default.get_ref()), read)
     }
 
-    /// Reads each `[[name]]`, all of them even when one is refused.
-    pub(super) fn each<T>(
+    /// What the key says, or this text when it is missing; `None` when the default follows from something refused.
+    pub(super) fn or_text<T>(
+        &mut self,
+        name: &'static str,
+        default: Option<&str>,
+        read: impl FnOnce(Item<'_>) -> Option<T>,
+    ) -> Option<T> {
+        let default = default.map(|text| DeValue::String(DeString::Borrowed(text)));
+        self.or_value(name, default.as_ref(), read)
+    }
+
+    fn or_value<T>(
+        &mut self,
+        name: &'static str,
+        default: Option<&DeValue<'_>>,
+        read: impl FnOnce(Item<'_>) -> Option<T>,
+    ) -> Option<T> {
+        if let Some(item) = self.read(name) {
+            return read(item);
+        }
+        let item = self.item(name, vec![(default?, self.place().of_default())]);
+        item.remember();
+        read(item)
+    }
+
+    /// Reads each `[[name]]` of all files, all of them even when one is refused.
+    pub(super) fn all<T>(
         &mut self,
         name: &'static str,
         count_max: usize,
-        read: impl FnMut(Item<'a>) -> Option<T>,
+        read: impl FnMut(Item<'_>) -> Option<T>,
     ) -> Option<Vec<T>> {
-        self.or(name, Vec::new(), |item| item.each("a list", count_max, read))
+        self.or(name, "[]", |item| item.all(count_max, read))
+    }
+
+    /// Notes why what a key says is refused, whether it is written or not.
+    pub(super) fn refuse<T>(&self, name: &'static str, message: impl fmt::Display) -> Option<T> {
+        let place = self.written(name).map_or(self.place(), |item| item.place());
+        self.reading.note(place, &self.key_of(name), Kind::Refused, message.to_string());
+        None
     }
 
     /// Ends reading: notes each key that was not asked for.
     pub(super) fn close(self) {
-        for (key, _) in self.table {
-            let name = key.get_ref().as_ref();
-            if self.known.contains(&name) {
-                continue;
+        for (table, place) in &self.layers {
+            for (key, _) in *table {
+                let name = key.get_ref().as_ref();
+                if self.known.contains(&name) {
+                    continue;
+                }
+                let shown: String = name.escape_debug().take(80).collect();
+                let message = match nearest(name, self.known.iter().copied()) {
+                    Some(near) => format!("unknown key; did you mean `{near}`?"),
+                    None => format!("unknown key; known here: {}", self.known.join(", ")),
+                };
+                self.reading.note(place.to(key.span().start), &self.key_of(&shown), Kind::UnknownKey, message);
             }
-            let shown: String = name.escape_debug().take(80).collect();
-            let path = if self.key.is_empty() { shown } else { format!("{}.{shown}", self.key) };
-            let message = match nearest(name, self.known.iter().copied()) {
-                Some(near) => format!("unknown key; did you mean `{near}`?"),
-                None => format!("unknown key; known here: {}", self.known.join(", ")),
-            };
-            self.findings.note(key.span().start, &path, message);
         }
+    }
+
+    fn read(&mut self, name: &'static str) -> Option<Item<'a>> {
+        self.known.push(name);
+        let item = self.written(name);
+        item.iter().for_each(Item::remember);
+        item
+    }
+
+    fn item<'b>(&self, name: &'static str, layers: Vec<(&'b DeValue<'b>, Place)>) -> Item<'b>
+    where
+        'a: 'b,
+    {
+        let path = self.path.iter().copied().chain([Step::Key(name)]).collect();
+        Item { layers, key: self.key_of(name), path, reading: self.reading }
+    }
+
+    fn key_of(&self, name: &str) -> String {
+        if self.key.is_empty() { name.to_owned() } else { format!("{}.{name}", self.key) }
+    }
+
+    fn place(&self) -> Place {
+        self.layers.last().map_or(Place::start(0), |(_, place)| *place)
     }
 }
 
-/// A value, with its key and its line.
+/// A value, with its key and its place.
 pub(super) struct Item<'a> {
-    value: &'a DeValue<'a>,
+    /// What the files say of it, in their order. None: it is not written and has no default.
+    layers: Vec<(&'a DeValue<'a>, Place)>,
     key: String,
-    at: usize,
-    findings: &'a Findings,
+    path: Vec<Step>,
+    reading: &'a Reading<'a>,
 }
 
 impl<'a> Item<'a> {
     /// Notes why the value is refused.
     pub(super) fn refuse<T>(&self, message: impl fmt::Display) -> Option<T> {
-        self.findings.note(self.at, &self.key, message.to_string());
+        self.refuse_as(Kind::Refused, self.place(), message)
+    }
+
+    fn refuse_as<T>(&self, kind: Kind, place: Place, message: impl fmt::Display) -> Option<T> {
+        self.reading.note(place, &self.key, kind, message.to_string());
         None
     }
 
-    /// Notes that something else is expected. The value itself is never shown: it may be a secret.
+    /// Notes that something else is expected.
     pub(super) fn expected<T>(&self, what: &str) -> Option<T> {
-        let found = match self.value {
+        self.expected_at(self.last(), what)
+    }
+
+    /// The value itself is never shown: it may be a secret.
+    fn expected_at<T>(&self, (value, place): (&DeValue<'_>, Place), what: &str) -> Option<T> {
+        let found = match value {
             DeValue::String(_) => "a string",
             DeValue::Integer(_) => "an integer",
             DeValue::Float(_) => "a float",
@@ -161,22 +200,33 @@ impl<'a> Item<'a> {
             DeValue::Array(_) => "an array",
             DeValue::Table(_) => "a table",
         };
-        self.refuse(format_args!("expected {what}, found {found}"))
+        self.refuse_as(Kind::Refused, place, format_args!("expected {what}, found {found}"))
+    }
+
+    /// Notes that the same stands at another place already.
+    pub(super) fn refuse_twice(&self, first: Place) {
+        let place = self.reading.place_from(first, self.place());
+        self.refuse_as::<()>(Kind::Duplicate, self.place(), format_args!("the same stands {place} already"));
+    }
+
+    /// Where it stands.
+    pub(super) fn place(&self) -> Place {
+        self.last().1
     }
 
     /// Its line, from 1.
     pub(super) fn line(&self) -> usize {
-        self.findings.line(self.at)
+        self.reading.line(self.place())
     }
 
-    /// True for a string.
-    pub(super) fn is_text(&self) -> bool {
-        self.value.is_str()
+    /// The string, if it is one.
+    pub(super) fn as_text(&self) -> Option<&'a str> {
+        self.value().as_str()
     }
 
     /// A string; `what` says what it should be when it is none.
     pub(super) fn text(&self, what: &str) -> Option<&'a str> {
-        self.value.as_str().or_else(|| self.expected(what))
+        self.as_text().or_else(|| self.expected(what))
     }
 
     /// A string that reads as `T`.
@@ -196,22 +246,29 @@ impl<'a> Item<'a> {
 
     /// A boolean.
     pub(super) fn boolean(&self) -> Option<bool> {
-        self.value.as_bool().or_else(|| self.expected("true or false"))
+        self.value().as_bool().or_else(|| self.expected("true or false"))
     }
 
     /// An integer within limits.
     pub(super) fn integer(&self, limits: RangeInclusive<usize>) -> Option<usize> {
         let what = format!("an integer from {} to {}", limits.start(), limits.end());
-        let Some(digits) = self.value.as_integer() else { return self.expected(&what) };
+        let Some(digits) = self.value().as_integer() else { return self.expected(&what) };
         let number =
             usize::from_str_radix(digits.as_str(), digits.radix()).ok().filter(|number| limits.contains(number));
         number.or_else(|| self.refuse(format_args!("expected {what}")))
     }
 
-    /// A table.
+    /// A table: all its layers.
     pub(super) fn section(&self, what: &str) -> Option<Section<'a>> {
-        let Some(table) = self.value.as_table() else { return self.expected(what) };
-        Some(Section { table, key: self.key.clone(), at: self.at, findings: self.findings, known: Vec::new() })
+        let tables = self.layers.iter().map(|layer| match layer.0.as_table() {
+            Some(table) => Some((table, layer.1)),
+            None => self.expected_at(*layer, what),
+        });
+        // Not straight into an `Option`: that would stop at the first that is refused.
+        let layers: Vec<_> = tables.collect();
+        let layers = layers.into_iter().collect::<Option<Vec<_>>>()?;
+        let (key, path) = (self.key.clone(), self.path.clone());
+        Some(Section { layers, key, path, reading: self.reading, known: Vec::new() })
     }
 
     /// Reads each value of an array, all of them even when one is refused.
@@ -221,56 +278,63 @@ impl<'a> Item<'a> {
         count_max: usize,
         read: impl FnMut(Item<'a>) -> Option<T>,
     ) -> Option<Vec<T>> {
-        let Some(array) = self.value.as_array() else { return self.expected(what) };
-        if array.len() > count_max {
-            return self.refuse(format_args!("has {} entries, at most {count_max} are allowed", array.len()));
+        self.each_of(&[self.last()], what, count_max, read)
+    }
+
+    /// Reads each entry of the lists in all layers.
+    fn all<T>(&self, count_max: usize, read: impl FnMut(Item<'a>) -> Option<T>) -> Option<Vec<T>> {
+        self.each_of(&self.layers, "a list", count_max, read)
+    }
+
+    fn each_of<T>(
+        &self,
+        layers: &[(&'a DeValue<'a>, Place)],
+        what: &str,
+        count_max: usize,
+        mut read: impl FnMut(Item<'a>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let (mut entries, mut good, mut count) = (Vec::new(), true, 0);
+        for (value, place) in layers {
+            let Some(array) = value.as_array() else {
+                self.expected_at::<()>((value, *place), what);
+                good = false;
+                continue;
+            };
+            let before = count;
+            count += array.len();
+            if count > count_max {
+                let more = format!("has {} entries, at most {count_max} are allowed", array.len());
+                let others = if before > 0 { format!("; other files have {before}") } else { String::new() };
+                return self.refuse_as(Kind::TooMany, *place, more + &others);
+            }
+            for (index, value) in array.iter().enumerate() {
+                let item = Item {
+                    layers: vec![(value.get_ref(), place.to(value.span().start))],
+                    // Counted in its file, where a person looks for it.
+                    key: format!("{} #{}", self.key, index + 1),
+                    path: self.path.iter().copied().chain([Step::Entry(before + index)]).collect(),
+                    reading: self.reading,
+                };
+                entries.push(read(item));
+            }
         }
-        let items = array.iter().enumerate().map(|(index, value)| Item {
-            value: value.get_ref(),
-            key: format!("{} #{}", self.key, index + 1),
-            at: value.span().start,
-            findings: self.findings,
-        });
-        // Not straight into an `Option`: that would stop at the first that is refused.
-        let read: Vec<Option<T>> = items.map(read).collect();
-        read.into_iter().collect()
-    }
-}
-
-/// Names that must be unique, each with the place where it stands first.
-#[derive(Default)]
-pub(super) struct Names(BTreeMap<String, usize>);
-
-impl Names {
-    /// Adds the string that the item holds; refuses it when it is there already.
-    pub(super) fn add(&mut self, item: &Item<'_>) -> bool {
-        // Not a string: that is noted where it is read.
-        let Some(name) = item.value.as_str() else { return false };
-        let first = *self.0.entry(name.to_owned()).or_insert(item.at);
-        if first != item.at {
-            item.refuse::<()>(format_args!("the same stands on line {} already", item.findings.line(first)));
-        }
-        first == item.at
+        entries.into_iter().collect::<Option<Vec<T>>>().filter(|_| good)
     }
 
-    /// True when the name is there.
-    pub(super) fn contains(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+    /// Shows this path instead of what is written: the same, wherever it is read.
+    pub(super) fn stands_for(&self, path: &Path) {
+        self.reading.replace(&self.path, path);
     }
 
-    /// The name that was probably meant.
-    pub(super) fn nearest(&self, name: &str) -> Option<&str> {
-        nearest(name, self.0.keys().map(String::as_str))
+    fn remember(&self) {
+        self.reading.remember(&self.path, &self.key, self.layers.last().copied());
     }
-}
 
-/// The word that was probably meant.
-fn nearest<'w>(text: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
-    /// Longer texts are no slips of ours, and comparing costs their length.
-    const BYTES_MAX: usize = 128;
-    if text.len() > BYTES_MAX {
-        return None;
+    fn last(&self) -> (&'a DeValue<'a>, Place) {
+        *self.layers.last().expect("an item that is handed out has a value")
     }
-    let near = words.map(|word| (strsim::osa_distance(text, word), word)).min()?;
-    Some(near).filter(|(distance, word)| *distance <= (word.len() / 3).max(1)).map(|(_, word)| word)
+
+    fn value(&self) -> &'a DeValue<'a> {
+        self.last().0
+    }
 }

@@ -1,6 +1,6 @@
 //! `[[inlet]]` as written, read to an [`Inlet`].
 
-use super::file::{Item, Names};
+use super::{file::Item, names::Names};
 use crate::{
     inlet::{IdentityField, Inlet},
     profile::identity::Namespace,
@@ -12,24 +12,28 @@ const IDENTITIES_MAX: usize = 50;
 /// Reads an inlet.
 pub(super) fn inlet(item: &Item<'_>, names: &mut Names) -> Option<Inlet> {
     let mut section = item.section("a table [[inlet]]")?;
-    let name = section.required("name").and_then(|item| word(&item));
+    let name = section.written("name").and_then(|item| word(&item));
     if let Some(name) = &name {
         section.call(format!("inlet \"{name}\""));
     }
-    let unique = section.optional("name").is_some_and(|item| names.add(&item));
-    let dataset = section.optional("dataset").map_or_else(|| name.clone(), |item| word(&item));
+    let unique = section.required("name").is_some_and(|item| names.add(&item));
+    let dataset = section.or_text("dataset", name.as_deref(), |item| word(&item));
     let mut paths = Names::default();
     let mut primary_line = None;
-    let identities = section.each("identities", IDENTITIES_MAX, |item| {
-        let field = identity_field(&item, &mut paths)?;
-        match (field.primary, primary_line) {
-            (true, Some(line)) => item.refuse(format_args!("only one identity can be primary, line {line} has one")),
-            (true, None) => {
-                primary_line = Some(item.line());
-                Some(field)
+    let identities = section.or("identities", "[]", |item| {
+        item.each("a list of tables", IDENTITIES_MAX, |item| {
+            let field = identity_field(&item, &mut paths)?;
+            match (field.primary, primary_line) {
+                (true, Some(line)) => {
+                    item.refuse(format_args!("only one identity can be primary, line {line} has one"))
+                }
+                (true, None) => {
+                    primary_line = Some(item.line());
+                    Some(field)
+                }
+                (false, _) => Some(field),
             }
-            (false, _) => Some(field),
-        }
+        })
     });
     section.close();
     unique.then_some(())?;
@@ -42,7 +46,7 @@ fn identity_field(item: &Item<'_>, paths: &mut Names) -> Option<IdentityField> {
     let namespace = section
         .required("namespace")
         .and_then(|item| Namespace::parse(item.text("a string")?).map_or_else(|error| item.refuse(error), Some));
-    let primary = section.or("primary", false, |item| item.boolean());
+    let primary = section.or("primary", "false", |item| item.boolean());
     section.close();
     Some(IdentityField { path: path?, namespace: namespace?, primary: primary? })
 }

@@ -3,10 +3,7 @@
 //! Loading touches no network and writes nothing. `docs/configuration.md` has every key.
 
 use std::{
-    env,
-    fs::File,
-    io::{ErrorKind, Read},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -14,19 +11,24 @@ mod audience;
 mod destination;
 mod duration;
 mod file;
+pub mod files;
 mod inlet;
+mod names;
 pub mod problem;
+mod reading;
 mod secret;
+pub mod settings;
 mod store;
 
-use file::{Item, Names, Section};
+use file::{Item, Section};
+use files::Files;
+use names::Names;
 use problem::ConfigError;
+use reading::Reading;
 use secret::Places;
+use settings::Settings;
 
 use crate::{audience::Audience, destination::Destination, inlet::Inlet, store::Keeping};
-
-/// Longest file, in bytes: a thousand audiences with long rules stay far below.
-const FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Most inlets: each has its own routes and metrics.
 const INLETS_MAX: usize = 100;
@@ -35,10 +37,14 @@ const AUDIENCES_MAX: usize = 1000;
 /// Most destinations: each has its own worker and connections.
 const DESTINATIONS_MAX: usize = 100;
 
-const SERVER_LISTEN_DEFAULT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8600));
-const ADMIN_LISTEN_DEFAULT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8601));
+/// Where the store is, where nothing else is said: systemd makes this folder.
+const STATE_DIR: &str = "/var/lib/postern";
+/// Where the socket for operators is while the store is there. systemd makes its folder too.
+const SOCKET: &str = "/run/postern/admin.sock";
+/// Longest path of a socket, in bytes: the kernel's `sun_path` has 108 with the zero at its end.
+const SOCKET_BYTES_MAX: usize = 107;
 
-/// Everything that `postern.toml` says.
+/// Everything that `postern.toml` and its drop-ins say.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The folder of the store.
@@ -47,6 +53,8 @@ pub struct Config {
     pub server_listen: SocketAddr,
     /// Where health and metrics are served.
     pub admin_listen: SocketAddr,
+    /// The socket on which operators are answered.
+    pub admin_socket: PathBuf,
     /// How we log.
     pub log: Log,
     /// How the store is kept.
@@ -90,25 +98,42 @@ pub enum LogFormat {
     Json,
 }
 
+/// A configuration with what is to be said about it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// As it is meant.
+    pub config: Config,
+    /// As it is written, and by whom.
+    pub settings: Settings,
+}
+
 impl Config {
-    /// Reads a configuration file and what it refers to: secrets, certificates and keys. Paths in it are relative to its
-    /// folder; credentials are looked for in `$CREDENTIALS_DIRECTORY`.
+    /// Reads a configuration file, the drop-ins beside it, and what they refer to: secrets, certificates and keys. Paths
+    /// in all of them are relative to the folder of the file; credentials are looked for in `$CREDENTIALS_DIRECTORY`.
     ///
     /// # Errors
     /// [`ConfigError::Missing`] when there is no such file; otherwise all that is wrong, at once.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = text(path)?;
-        let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-        let folder = path.parent().unwrap_or(Path::new(""));
-        Self::parse(&text, path, &Places { folder, credentials: credentials.as_deref() })
+        Ok(Files::read(path)?.load()?.config)
     }
+}
 
-    fn parse(text: &str, file: &Path, places: &Places<'_>) -> Result<Self, ConfigError> {
-        let (table, findings) = file::parse(text, file.to_owned())?;
-        let config = read(Section::root(&table, &findings), places);
-        let problems = findings.into_problems();
+impl Files {
+    /// Understands the files as a whole, and reads what they refer to.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] with all that is wrong in any of them.
+    pub fn load(&self) -> Result<Loaded, ConfigError> {
+        let reading = Reading::new(&self.sources);
+        let tables = reading.parse();
+        let places = Places { folder: &self.folder, credentials: self.credentials.as_deref() };
+        let all_read = tables.len() == self.sources.len() && self.folder_finding.is_none();
+        let config = read(Section::root(&tables, &reading), &places, all_read);
+        drop(tables);
+        let (mut problems, settings) = reading.end();
+        problems.extend(self.folder_finding.clone());
         match config {
-            Some(config) if problems.is_empty() => Ok(config),
+            Some(config) if problems.is_empty() => Ok(Loaded { config, settings }),
             _ => {
                 assert!(!problems.is_empty(), "what cannot be read is noted");
                 Err(ConfigError::Invalid(problems))
@@ -117,44 +142,33 @@ impl Config {
     }
 }
 
-fn text(path: &Path) -> Result<String, ConfigError> {
-    let unreadable = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound => ConfigError::Missing(path.to_owned()),
-        _ => ConfigError::Unreadable(path.to_owned(), error),
-    };
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_BYTES_MAX) {
-        return Err(ConfigError::TooLong { file: path.to_owned(), bytes_max: FILE_BYTES_MAX });
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        ConfigError::NotUtf8 { file: path.to_owned(), line: good.iter().filter(|byte| **byte == b'\n').count() + 1 }
-    })
-}
-
 /// Reads everything before it gives up on anything: each `?` stands after the last key was asked for.
-fn read(mut root: Section<'_>, places: &Places<'_>) -> Option<Config> {
-    let state_dir =
-        root.or("state_dir", PathBuf::from("/var/lib/postern"), |item| Some(places.folder.join(secret::path(&item)?)));
-    let listens = listens(&mut root);
-    let log = root.or("log", Log { level: LogLevel::Info, format: LogFormat::Text }, |item| log(&item));
-    let store = root.or("store", Keeping::default(), |item| store::store(&item));
+fn read(mut root: Section<'_>, places: &Places<'_>, all_read: bool) -> Option<Config> {
+    let state = root.or("state_dir", &format!("{STATE_DIR:?}"), |item| state_dir(&item, places));
+    let (state_dir, socket) = state.unzip();
+    let server_listen = root.or("server", "{}", |item| server(&item));
+    let admin = root.or("admin", "{}", |item| admin(&item, socket.as_deref(), places));
+    let listens = apart(&root, server_listen, admin.as_ref().map(|(listen, _)| *listen));
+    let log = root.or("log", "{}", |item| log(&item));
+    let store = root.or("store", "{}", |item| store::store(&item));
 
     let mut names = Names::default();
-    let inlets = root.each("inlet", INLETS_MAX, |item| inlet::inlet(&item, &mut names));
-    let mut ids = Names::default();
-    let audiences = root.each("audience", AUDIENCES_MAX, |item| audience::audience(&item, &mut ids));
+    let inlets = root.all("inlet", INLETS_MAX, |item| inlet::inlet(&item, &mut names));
+    // What a file that does not read may define is not called undefined.
+    let mut ids = Names::partial(!all_read);
+    let audiences = root.all("audience", AUDIENCES_MAX, |item| audience::audience(&item, &mut ids));
     let mut names = Names::default();
     let destinations =
-        root.each("destination", DESTINATIONS_MAX, |item| destination::destination(&item, &mut names, &ids, places));
+        root.all("destination", DESTINATIONS_MAX, |item| destination::destination(&item, &mut names, &ids, places));
     root.close();
 
     let (server_listen, admin_listen) = listens?;
+    let (_, admin_socket) = admin?;
     Some(Config {
         state_dir: state_dir?,
         server_listen,
         admin_listen,
+        admin_socket,
         log: log?,
         store: store?,
         inlets: inlets?,
@@ -163,31 +177,55 @@ fn read(mut root: Section<'_>, places: &Places<'_>) -> Option<Config> {
     })
 }
 
-/// The two addresses, which must differ.
-fn listens(root: &mut Section<'_>) -> Option<(SocketAddr, SocketAddr)> {
-    let (server, server_item) = listen(root, "server", SERVER_LISTEN_DEFAULT);
-    let (admin, admin_item) = listen(root, "admin", ADMIN_LISTEN_DEFAULT);
-    let (server, admin) = (server?, admin?);
-    // Port 0 lets the system choose, twice.
-    match (server == admin && server.port() != 0, admin_item.or(server_item)) {
-        (true, Some(item)) => item.refuse("the inlets and the admin side cannot share an address; choose another port"),
-        _ => Some((server, admin)),
+/// The folder of the store, and where the socket is if nothing else is said, as that would be written.
+fn state_dir(item: &Item<'_>, places: &Places<'_>) -> Option<(PathBuf, String)> {
+    let state_dir = secret::path(item, places)?;
+    let socket = match state_dir == Path::new(STATE_DIR) {
+        true => SOCKET.to_owned(),
+        false => Path::new(item.as_text()?).join("admin.sock").display().to_string(),
+    };
+    Some((state_dir, socket))
+}
+
+fn server(item: &Item<'_>) -> Option<SocketAddr> {
+    let mut section = item.section("a table")?;
+    let listen = section.or("listen", "\"127.0.0.1:8600\"", |item| loopback(&item));
+    section.close();
+    listen
+}
+
+fn admin(item: &Item<'_>, socket: Option<&str>, places: &Places<'_>) -> Option<(SocketAddr, PathBuf)> {
+    let mut section = item.section("a table")?;
+    let listen = section.or("listen", "\"127.0.0.1:8601\"", |item| loopback(&item));
+    let socket = section.or_text("socket", socket, |item| self::socket(&item, places));
+    section.close();
+    listen.zip(socket)
+}
+
+fn socket(item: &Item<'_>, places: &Places<'_>) -> Option<PathBuf> {
+    let path = secret::path(item, places)?;
+    match path.as_os_str().len() {
+        0..=SOCKET_BYTES_MAX => Some(path),
+        bytes => item.refuse(format_args!(
+            "{} has {bytes} bytes, and the path of a socket at most {SOCKET_BYTES_MAX}; set `admin.socket` to a shorter one",
+            path.display()
+        )),
     }
 }
 
-/// The `listen` of a table, and the table if it is written.
-fn listen<'a>(
-    root: &mut Section<'a>,
-    name: &'static str,
-    default: SocketAddr,
-) -> (Option<SocketAddr>, Option<Item<'a>>) {
-    let Some(item) = root.optional(name) else { return (Some(default), None) };
-    let address = item.section("a table").and_then(|mut section| {
-        let address = section.or("listen", default, |item| loopback(&item));
-        section.close();
-        address
-    });
-    (address, Some(item))
+/// The two addresses, which must differ.
+fn apart(
+    root: &Section<'_>,
+    server: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
+) -> Option<(SocketAddr, SocketAddr)> {
+    let (server, admin) = server.zip(admin)?;
+    // Port 0 lets the system choose, twice.
+    if server != admin || server.port() == 0 {
+        return Some((server, admin));
+    }
+    let name = if root.written("admin").is_some() { "admin" } else { "server" };
+    root.refuse(name, "the inlets and the admin side cannot share an address; choose another port")
 }
 
 fn loopback(item: &Item<'_>) -> Option<SocketAddr> {
@@ -207,11 +245,15 @@ fn log(item: &Item<'_>) -> Option<Log> {
         &[("error", LogLevel::Error), ("warn", LogLevel::Warn), ("info", LogLevel::Info), ("debug", LogLevel::Debug)];
     const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
     let mut section = item.section("a table")?;
-    let level = section.or("level", LogLevel::Info, |item| item.choice(LEVELS));
-    let format = section.or("format", LogFormat::Text, |item| item.choice(FORMATS));
+    let level = section.or("level", "\"info\"", |item| item.choice(LEVELS));
+    let format = section.or("format", "\"text\"", |item| item.choice(FORMATS));
     section.close();
     Some(Log { level: level?, format: format? })
 }
 
+#[cfg(test)]
+mod drop_in_tests;
+#[cfg(test)]
+mod settings_tests;
 #[cfg(test)]
 mod tests;

@@ -15,7 +15,7 @@ const BYTES_MAX: u64 = 8 * 1024;
 
 /// Where references lead.
 pub(super) struct Places<'a> {
-    /// The folder of the configuration file.
+    /// The folder of the main file.
     pub(super) folder: &'a Path,
     /// What `$CREDENTIALS_DIRECTORY` says: systemd puts credentials there.
     pub(super) credentials: Option<&'a Path>,
@@ -24,7 +24,7 @@ pub(super) struct Places<'a> {
 /// Reads the secret that `{ file = "…" }` or `{ credential = "…" }` refers to; it must fit into a header.
 pub(super) fn secret(item: &Item<'_>, places: &Places<'_>) -> Option<SecretString> {
     const HOW: &str = "{ file = \"token\" } or { credential = \"name\" }";
-    if item.is_text() {
+    if item.as_text().is_some() {
         return item.refuse(format_args!("a secret is not written here; keep it in a file and say {HOW}"));
     }
     let mut section = item.section(HOW)?;
@@ -32,7 +32,7 @@ pub(super) fn secret(item: &Item<'_>, places: &Places<'_>) -> Option<SecretStrin
     let credential = section.optional("credential");
     section.close();
     match (file, credential) {
-        (Some(file), None) => read(&file, &places.folder.join(path(&file)?)),
+        (Some(file), None) => read(&file, &path(&file, places)?),
         (None, Some(credential)) => {
             let name = credential.text("the name of a credential")?;
             let mut parts = Path::new(name).components();
@@ -50,13 +50,15 @@ pub(super) fn secret(item: &Item<'_>, places: &Places<'_>) -> Option<SecretStrin
     }
 }
 
-/// A path, as it is written.
-pub(super) fn path(item: &Item<'_>) -> Option<PathBuf> {
+/// A path, which is relative to the folder of the main file.
+pub(super) fn path(item: &Item<'_>, places: &Places<'_>) -> Option<PathBuf> {
     let text = item.text("a path")?;
-    match text.is_empty() || text.contains('\0') {
-        true => item.refuse("expected a path, found an empty or impossible one"),
-        false => Some(PathBuf::from(text)),
+    if text.is_empty() || text.contains('\0') {
+        return item.refuse("expected a path, found an empty or impossible one");
     }
+    let path = places.folder.join(text);
+    item.stands_for(&path);
+    Some(path)
 }
 
 fn read(item: &Item<'_>, path: &Path) -> Option<SecretString> {

@@ -6,17 +6,19 @@ use crate::store::{Keeping, Limits};
 /// Smaller limits would close at once.
 const BYTES_MIN: u64 = 1024 * 1024;
 
+const UNITS: [(&str, u64); 4] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40)];
+
 pub(super) fn store(item: &Item<'_>) -> Option<Keeping> {
     let mut section = item.section("a table")?;
-    let default = Limits::default();
-    let soft = section.optional("soft_limit").map(|item| bytes(&item));
-    let hard = section.or("hard_limit", default.hard, |item| bytes(&item));
-    let free_min = section.optional("free_min").map(|item| bytes(&item));
-    let salvages = section.or("on_damaged", false, |item| item.choice(&[("refuse", false), ("salvage", true)]));
+    let hard = section.or("hard_limit", "\"10GiB\"", |item| bytes(&item, BYTES_MIN));
+    let four_fifths = hard.map(|hard| text(hard / 5 * 4));
+    // It only warns, so that of a small hard limit may be smaller.
+    let soft = section.or_text("soft_limit", four_fifths.as_deref(), |item| bytes(&item, UNITS[0].1));
+    let free_min = section.optional("free_min").map(|item| bytes(&item, BYTES_MIN));
+    let choices = &[("refuse", false), ("salvage", true)];
+    let salvages = section.or("on_damaged", "\"refuse\"", |item| item.choice(choices));
     section.close();
-    let hard = hard?;
-    // By itself four fifths of the hard limit.
-    let soft = soft.unwrap_or(Some(hard / 5 * 4))?;
+    let (soft, hard) = (soft?, hard?);
     if soft > hard {
         return item.refuse("soft_limit is above hard_limit: it would never warn");
     }
@@ -24,11 +26,11 @@ pub(super) fn store(item: &Item<'_>) -> Option<Keeping> {
     Some(Keeping { limits, salvages: salvages? })
 }
 
-fn bytes(item: &Item<'_>) -> Option<u64> {
+fn bytes(item: &Item<'_>, bytes_min: u64) -> Option<u64> {
     const WHAT: &str = "a whole number and a unit (KiB, MiB, GiB, TiB), such as \"10GiB\"";
     match parse(item.text(WHAT)?) {
-        Some(bytes) if bytes >= BYTES_MIN => Some(bytes),
-        Some(_) => item.refuse("expected at least 1MiB"),
+        Some(bytes) if bytes >= bytes_min => Some(bytes),
+        Some(_) => item.refuse(format_args!("expected at least {}", text(bytes_min))),
         None => item.refuse(format_args!("expected {WHAT}")),
     }
 }
@@ -36,14 +38,15 @@ fn bytes(item: &Item<'_>) -> Option<u64> {
 fn parse(text: &str) -> Option<u64> {
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
     let number: u64 = digits.parse().ok()?;
-    let unit_bytes = match unit {
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        "TiB" => 1_u64 << 40,
-        _ => return None,
-    };
-    number.checked_mul(unit_bytes)
+    let (_, unit_bytes) = UNITS.iter().find(|(name, _)| *name == unit)?;
+    number.checked_mul(*unit_bytes)
+}
+
+/// In the largest unit of which it is a whole number; what is below 1KiB is left out.
+fn text(bytes: u64) -> String {
+    let whole = UNITS.iter().rev().find(|(_, unit)| bytes.is_multiple_of(*unit));
+    let (name, unit) = whole.unwrap_or(&UNITS[0]);
+    format!("{}{name}", bytes / unit)
 }
 
 #[cfg(test)]
@@ -54,7 +57,9 @@ mod tests {
     fn bytes_are_a_whole_number_and_a_unit() {
         for (text, bytes) in [("1KiB", Some(1024)), ("10GiB", Some(10 << 30)), ("2TiB", Some(2 << 40))] {
             assert_eq!(parse(text), bytes, "{text}");
+            assert_eq!(bytes.map(super::text).as_deref(), Some(text));
         }
+        assert_eq!(text((1 << 20) / 5 * 4), "819KiB");
         for text in ["", "2", "GiB", "2 GiB", "1.5GiB", "-1GiB", "2gb", "2G", "99999999999TiB"] {
             assert_eq!(parse(text), None, "{text}");
         }

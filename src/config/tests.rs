@@ -6,20 +6,23 @@ use proptest::prelude::*;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
-use super::*;
+use super::{
+    problem::{Finding, Kind},
+    *,
+};
 use crate::{destination::Authentication, profile::path::AttributePath};
 
-const US: &str = r#"
+pub(super) const US: &str = r#"
 [[audience]]
 id = "us"
 expression = { type = "PQL", format = "pql/text", value = 'homeAddress.countryISO = "US"' }
 "#;
 
 /// A folder with a token, a credential and a client's TLS files.
-struct Folder(TempDir);
+pub(super) struct Folder(pub(super) TempDir);
 
 impl Folder {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
         let key = rcgen::KeyPair::generate().unwrap();
         let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
@@ -38,7 +41,7 @@ impl Folder {
         folder
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(super) fn write(&self, name: &str, text: &str) {
         use std::os::unix::fs::PermissionsExt;
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -46,24 +49,27 @@ impl Folder {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn parse(&self, text: &str) -> Result<Config, ConfigError> {
-        let credentials = self.path("credentials");
-        let places = Places { folder: self.0.path(), credentials: Some(&credentials) };
-        Config::parse(text, Path::new("postern.toml"), &places)
+    pub(super) fn files(&self, text: &str) -> Files {
+        let credentials = Some(self.path("credentials"));
+        Files::of(Path::new("postern.toml"), Ok(text.to_owned()), self.0.path().to_owned(), credentials)
+    }
+
+    pub(super) fn parse(&self, text: &str) -> Result<Config, ConfigError> {
+        Ok(self.files(text).load()?.config)
     }
 
     /// The lines of the refusal.
-    fn refusal(&self, text: &str) -> Vec<String> {
+    pub(super) fn refusal(&self, text: &str) -> Vec<String> {
         self.parse(text).expect_err(text).to_string().lines().map(str::to_owned).collect()
     }
 }
 
 /// A destination that is good but for what is added to it.
-fn destination(more: &str) -> String {
+pub(super) fn destination(more: &str) -> String {
     format!(
         "{US}[[destination]]\nname = \"crm\"\nendpoint = \"https://crm.example/\"\naudiences = [\"us\"]\n{more}\n\
          [destination.tls]\ncertificate = \"tls/client.pem\"\nkey = \"tls/client.key\"\nroots = \"tls/ca.pem\"\n"
@@ -77,7 +83,9 @@ fn empty_file_means_the_defaults() {
     assert_eq!(config.state_dir, Path::new("/var/lib/postern"));
     assert_eq!(config.server_listen.to_string(), "127.0.0.1:8600");
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:8601");
+    assert_eq!(config.admin_socket, Path::new("/run/postern/admin.sock"));
     assert_eq!(config.log, Log { level: LogLevel::Info, format: LogFormat::Text });
+    assert_eq!(config.store, Keeping::default());
     assert!(config.inlets.is_empty() && config.audiences.is_empty() && config.destinations.is_empty());
 }
 
@@ -296,7 +304,7 @@ tls = 3
 
     let error = Folder::new().parse(text).unwrap_err();
 
-    let lines: Vec<usize> = error.problems().iter().map(|problem| problem.line).collect();
+    let lines: Vec<usize> = error.problems().iter().filter_map(|problem| problem.line).collect();
     assert_eq!(lines, [1, 3, 4, 5, 9, 10, 10, 13, 14, 15], "{error}");
 }
 
@@ -304,8 +312,8 @@ tls = 3
 fn what_is_not_toml_is_refused_with_line_and_column_and_without_its_text() {
     let folder = Folder::new();
     for (text, expected) in [
-        ("a = 1\nb = s3cret", "postern.toml:2:5: not TOML: "),
-        ("[log]\nlevel = \"info\"\nlevel = \"warn\"", "postern.toml:3:1: not TOML: `level` is written twice"),
+        ("a = 1\nb = s3cret", "postern.toml:2: not TOML at column 5: "),
+        ("[log]\nlevel = \"info\"\nlevel = \"warn\"", "postern.toml:3: not TOML at column 1: `level` is written twice"),
         ("a = \"s3cret", "postern.toml:1:"),
     ] {
         let lines = folder.refusal(text);
@@ -322,7 +330,8 @@ fn file_that_cannot_be_read_says_why() {
 
     assert!(matches!(Config::load(&folder.path("gone.toml")), Err(ConfigError::Missing(_))));
     assert!(matches!(Config::load(&folder.path("tls")), Err(ConfigError::Unreadable(..))));
-    assert!(matches!(Config::load(&folder.path("latin1.toml")), Err(ConfigError::NotUtf8 { line: 2, .. })));
+    let latin1 = Config::load(&folder.path("latin1.toml")).unwrap_err();
+    assert!(matches!(latin1.problems(), [Finding { kind: Kind::NotUtf8, line: Some(2), .. }]), "{latin1}");
     assert!(Config::load(&folder.path("good.toml")).is_ok());
 }
 
@@ -350,11 +359,14 @@ fn examples_of_the_documentation_load() {
     assert_eq!(folder.parse(example).unwrap().destinations.len(), 1);
 }
 
+fn nowhere(text: String) -> Files {
+    Files::of(Path::new("f"), Ok(text), PathBuf::from("/nowhere"), None)
+}
+
 proptest! {
     #[test]
     fn arbitrary_text_never_panics(text in any::<String>()) {
-        let places = Places { folder: Path::new("/nowhere"), credentials: None };
-        let _ = Config::parse(&text, Path::new("f"), &places).map_err(|error| error.to_string());
+        let _ = nowhere(text).load().map(|loaded| loaded.settings.to_string()).map_err(|error| error.to_string());
     }
 
     #[test]
@@ -363,8 +375,14 @@ proptest! {
         "name = 1", "listen = \"é\"", "expression = { value = \"(\" }", "audiences = [\"a\", 1]", "tls = {}", "é = 1", "[", "\"",
         "'''", "authentication.bearer = {}", "identities = [{}]", "level = []", "timeout = \"1s\"", "destination = 1",
     ]), 0..20)) {
-        let places = Places { folder: Path::new("/nowhere"), credentials: None };
-        let text = lines.join("\n");
-        let _ = Config::parse(&text, Path::new("f"), &places).map_err(|error| error.to_string());
+        // The second half as a drop-in.
+        let (main, drop_in) = lines.split_at(lines.len() / 2);
+        let mut files = nowhere(main.join("\n"));
+        files.add(PathBuf::from("/nowhere/conf.d/a.toml"), drop_in.join("\n"));
+        if let Ok(Loaded { settings, .. }) = files.load() {
+            let again = nowhere(settings.to_string()).load().map(|loaded| loaded.settings);
+            let values = |settings: &Settings| settings.iter().map(|one| one.to_json()["value"].clone()).collect::<Vec<_>>();
+            prop_assert_eq!(again.map(|again| values(&again)).map_err(|error| error.to_string()), Ok(values(&settings)));
+        }
     }
 }
