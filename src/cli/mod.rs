@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand};
 
 mod check;
 mod child;
+mod config;
 mod dead_letter;
 mod demo;
 mod exit;
@@ -34,6 +35,9 @@ enum Verb {
     Run(ConfigFile),
     /// Check the configuration: everything `run` would refuse; touches no network and writes nothing
     Check(ConfigFile),
+    /// Show the configuration that is in effect
+    #[command(subcommand)]
+    Config(config::ConfigVerb),
     /// Show all of it at work for some seconds, in a temporary directory
     Demo,
     /// Look at exports that will not be tried again by themselves
@@ -65,6 +69,7 @@ pub fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Run(file) => run::run(&file.config),
         Verb::Check(file) => check::check(&file.config),
+        Verb::Config(verb) => config::config(verb),
         Verb::Demo => demo::demo(),
         Verb::DeadLetter(verb) => dead_letter::dead_letter(verb),
         Verb::Store(verb) => store::store(verb),

@@ -3,6 +3,7 @@
 
 mod bad_disk;
 mod cli;
+mod config;
 mod damage;
 mod delivery;
 mod demo;
