@@ -53,7 +53,7 @@ impl fmt::Display for AudienceId {
 }
 
 /// A named set of profiles, by rule.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Audience {
     /// The id on the wire.
     pub id: AudienceId,

@@ -152,3 +152,37 @@ fn socket_follows_the_state_and_has_a_short_path() {
     }
     assert_eq!(socket(&format!("admin.socket = \"/{}\"", &name[1..])).as_os_str().len(), SOCKET_BYTES_MAX);
 }
+
+#[test]
+fn destination_is_the_same_until_something_that_a_worker_sees_changes() {
+    let folder = Folder::new();
+    let text = destination("authentication = { bearer = { file = \"token\" } }");
+    let first = folder.parse(&text).unwrap();
+    let same = |text: &str| folder.parse(text).unwrap().destinations == first.destinations;
+
+    assert!(same(&text));
+    assert!(same(&format!("# moved down a line\n{text}")), "where it stands");
+    for (that, this) in [
+        ("authentication = { bearer = { file = \"token\" } }", ""),
+        ("https://crm.example/", "https://crm.example/in"),
+        ("name = \"crm\"", "name = \"crm\"\ntimeout = \"3s\""),
+        ("name = \"crm\"", "name = \"crm\"\nmax_in_flight = 3"),
+        ("name = \"crm\"", "name = \"crm\"\nretry_delays = [\"1s\", \"2s\"]"),
+        ("name = \"crm\"", "name = \"crm\"\nattributes = [\"a\"]"),
+        ("\"tls/ca.pem\"", "\"public\""),
+    ] {
+        assert!(text.contains(that));
+        assert!(!same(&text.replace(that, this)), "{this}");
+    }
+    folder.write("token", "another\n");
+    assert!(!same(&text), "the secret in the file");
+    folder.write("token", "t0ken\n");
+    assert!(same(&text));
+    let other = Folder::new();
+    fs::copy(other.path("tls/ca.pem"), folder.path("tls/ca.pem")).unwrap();
+    assert!(!same(&text), "whom it trusts");
+
+    let other = other.parse(&text).unwrap();
+    assert!(other.destinations != first.destinations, "another certificate");
+    assert_eq!((other.inlets, other.audiences), (first.inlets, first.audiences));
+}

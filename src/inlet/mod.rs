@@ -9,7 +9,7 @@ pub use routes::router;
 use crate::profile::{identity::Namespace, path::AttributePath};
 
 /// An inlet as it is meant: a named HTTP entrance for profile updates.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inlet {
     /// Its name, the last part of `/collection/{inlet}`: 1 to 64 letters, digits, `-` and `_`.
     pub name: String,
@@ -20,7 +20,7 @@ pub struct Inlet {
 }
 
 /// An attribute declared to be an identity.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityField {
     /// Where it stands in the entity.
     pub path: AttributePath,

@@ -202,6 +202,13 @@ impl Credentials {
     }
 }
 
+/// Equal when the certificates are: the key belongs to the first one, which was checked.
+impl PartialEq for Credentials {
+    fn eq(&self, other: &Self) -> bool {
+        self.certified.cert == other.certified.cert
+    }
+}
+
 /// Shows whom it names, never the key.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

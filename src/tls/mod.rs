@@ -109,6 +109,14 @@ impl ClientTls {
     }
 }
 
+/// Equal when a handshake would be the same.
+impl PartialEq for ClientTls {
+    fn eq(&self, other: &Self) -> bool {
+        let Self { credentials, roots } = self;
+        *credentials == other.credentials && roots.roots == other.roots.roots
+    }
+}
+
 impl fmt::Debug for ClientTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientTls").field("credentials", &self.credentials).field("roots", &self.roots.len()).finish()
