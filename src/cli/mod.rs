@@ -34,7 +34,7 @@ enum Verb {
     /// Run the appliance until it is told to stop
     Run(ConfigFile),
     /// Check the configuration: everything `run` would refuse; touches no network and writes nothing
-    Check(ConfigFile),
+    Check(check::Check),
     /// Show the configuration that is in effect
     #[command(subcommand)]
     Config(config::ConfigVerb),
@@ -68,7 +68,7 @@ struct Output {
 pub fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Run(file) => run::run(&file.config),
-        Verb::Check(file) => check::check(&file.config),
+        Verb::Check(what) => check::check(&what),
         Verb::Config(verb) => config::config(verb),
         Verb::Demo => demo::demo(),
         Verb::DeadLetter(verb) => dead_letter::dead_letter(verb),

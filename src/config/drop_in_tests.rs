@@ -7,7 +7,7 @@ use super::{
     tests::{Folder, US, destination},
     *,
 };
-use crate::destination::Authentication;
+use crate::{clock::Clock, destination::Authentication};
 
 /// A folder whose main file says this.
 fn folder(main: &str) -> Folder {
@@ -151,6 +151,36 @@ fn socket_follows_the_state_and_has_a_short_path() {
         assert!(lines[0].ends_with("at most 107; set `admin.socket` to a shorter one"), "{lines:#?}");
     }
     assert_eq!(socket(&format!("admin.socket = \"/{}\"", &name[1..])).as_os_str().len(), SOCKET_BYTES_MAX);
+}
+
+#[test]
+fn warnings_tell_of_certificates_empty_drop_ins_and_unmapped_audiences() {
+    let folder = folder(&destination(""));
+    folder.write("conf.d/empty.toml", "# later\n");
+    folder.write("conf.d/more.toml", &US.replace("\"us\"", "\"other\""));
+    let loaded = load(&folder).unwrap();
+    let at = |now: &str| {
+        let warnings = loaded.warnings(crate::clock::Timestamp::parse(now).unwrap());
+        let place = |path: &Path| path.strip_prefix(folder.path("")).unwrap().display().to_string();
+        warnings.iter().map(|one| (one.kind, place(&one.file), one.line)).collect::<Vec<_>>()
+    };
+    let always = [
+        (Kind::EmptyDropIn, "conf.d/empty.toml".to_owned(), None),
+        (Kind::UnmappedAudience, "conf.d/more.toml".to_owned(), Some(3)),
+    ];
+
+    // rcgen's own validity: 1975 to 4096.
+    assert_eq!(at("2026-01-01T00:00:00Z"), always);
+    for (now, kind) in [
+        ("1974-12-31T00:00:00Z", Kind::CertificateNotYetValid),
+        ("4095-12-20T00:00:00Z", Kind::CertificateExpiresSoon),
+        ("4096-01-02T00:00:00Z", Kind::CertificateExpired),
+    ] {
+        let [first, second, certificate] = &at(now)[..] else { panic!("{now}: {:?}", at(now)) };
+        assert_eq!([first, second], [&always[0], &always[1]]);
+        assert_eq!(*certificate, (kind, "postern.toml".to_owned(), Some(11)), "{now}");
+    }
+    assert!(loaded.warnings(Clock::system().now()).iter().all(|one| one.kind.severity() == problem::Severity::Warning));
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod reading;
 mod secret;
 pub mod settings;
 mod store;
+mod warning;
 
 use file::{Item, Section};
 use files::Files;
@@ -105,6 +106,7 @@ pub struct Loaded {
     pub config: Config,
     /// As it is written, and by whom.
     pub settings: Settings,
+    empty_drop_ins: Vec<PathBuf>,
 }
 
 impl Config {
@@ -129,11 +131,13 @@ impl Files {
         let places = Places { folder: &self.folder, credentials: self.credentials.as_deref() };
         let all_read = tables.len() == self.sources.len() && self.folder_finding.is_none();
         let config = read(Section::root(&tables, &reading), &places, all_read);
+        let empty = tables.iter().filter(|(table, _)| table.is_empty());
+        let empty_drop_ins = empty.filter_map(|(_, place)| self.drop_in_at(*place)).collect();
         drop(tables);
         let (mut problems, settings) = reading.end();
         problems.extend(self.folder_finding.clone());
         match config {
-            Some(config) if problems.is_empty() => Ok(Loaded { config, settings }),
+            Some(config) if problems.is_empty() => Ok(Loaded { config, settings, empty_drop_ins }),
             _ => {
                 assert!(!problems.is_empty(), "what cannot be read is noted");
                 Err(ConfigError::Invalid(problems))

@@ -43,6 +43,11 @@ impl Place {
     pub(super) fn of_default(self) -> Self {
         Self { default: true, ..self }
     }
+
+    /// Which file it is, counted from the main one, 0.
+    pub(super) fn file(self) -> usize {
+        self.file
+    }
 }
 
 impl<'f> Reading<'f> {

@@ -5,6 +5,7 @@ use std::{
     net::TcpListener,
     path::Path,
     process::{Command, Output},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -37,7 +38,7 @@ fn edit(postern: &Appliance, that: &str, this: &str) {
 
 #[test]
 fn check_of_a_good_file_says_so_and_writes_nothing() {
-    let pki = Pki::new();
+    let pki = Pki::lasting(Duration::from_secs(31 * 24 * 60 * 60));
     let postern = Appliance::set_up(&pki).destination("crm", UNREACHABLE).write();
 
     let (code, stdout, stderr) = verb(&["check"], &postern.config_file());

@@ -1,19 +1,21 @@
-//! Configuration by the command line: drop-ins and what is in effect.
+//! Configuration by the command line: drop-ins, what is in effect, and what is wrong or odd.
 
 use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
 
 use crate::support::{
     appliance::{Appliance, command},
-    pki::Pki,
+    pki::{Pki, expired},
 };
 
 const UNREACHABLE: &str = "https://127.0.0.1:1/in";
+const TWO_MONTHS: Duration = Duration::from_secs(60 * 24 * 60 * 60);
 
 /// How a command ended: its code, its stdout and its stderr.
 fn run(command: &mut Command) -> (i32, String, String) {
@@ -61,4 +63,44 @@ fn what_is_shown_loads_elsewhere_and_shows_the_same() {
         json.len(),
         without_origins(&shown).iter().filter(|line| !line.is_empty() && !line.starts_with('[')).count()
     );
+}
+
+#[test]
+fn check_reports_files_problems_and_warnings_to_programs() {
+    let mut pki = Pki::lasting(TWO_MONTHS);
+    pki.client = pki.authority.client("Test client", expired()).unwrap();
+    let postern = Appliance::set_up(&pki).audience("nobody", "a = 1").destination("crm", UNREACHABLE).write();
+    let file = postern.config_file();
+    let empty = drop_in(&postern, "a.toml", "");
+
+    let (code, stdout, stderr) = verb(&["check", "--json"], &file);
+
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let said: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!([&said["good"], &said["files"], &said["problems"]], [&json!(true), &json!([&file, &empty]), &json!([])]);
+    assert_eq!([&said["inlets"], &said["audiences"], &said["destinations"]], [&json!(1), &json!(2), &json!(1)]);
+    let warnings = said["warnings"].as_array().unwrap();
+    let ids: Vec<&Value> = warnings.iter().map(|warning| &warning["id"]).collect();
+    assert_eq!(ids, ["drop-in-empty", "audience-unmapped", "certificate-expired"]);
+    assert!(warnings.iter().all(|one| one["severity"] == "warning" && one["remedy"].is_string()), "{warnings:?}");
+    let (code, stdout, stderr) = verb(&["check"], &file);
+    assert_eq!(code, 0);
+    assert!(stdout.contains(&format!("read: {}, {}", file.display(), empty.display())), "{stdout}");
+    assert_eq!(stderr.lines().filter(|line| line.starts_with("warning: ")).count(), 3, "{stderr}");
+
+    let bad = drop_in(&postern, "b.toml", "\n[[inlet]]\nname = \"web\"\n");
+    let worse = drop_in(&postern, "c.toml", "a = \n");
+    let (code, stdout, stderr) = verb(&["check", "--json"], &file);
+    assert_eq!(code, 78);
+    assert!(stderr.contains("the configuration is refused"), "{stderr}");
+    let said: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!([&said["good"], &said["files"]], [&json!(false), &json!([&file, &empty, &bad, &worse])]);
+    let [twice, not_toml] = &said["problems"].as_array().unwrap()[..] else { panic!("{said}") };
+    assert_eq!(
+        [&twice["file"], &twice["line"], &twice["key"]],
+        [&json!(&bad), &json!(3), &json!("inlet \"web\".name")]
+    );
+    assert_eq!([&twice["id"], &twice["severity"]], ["name-duplicate", "error"]);
+    assert_eq!([&not_toml["file"], &not_toml["line"], &not_toml["key"]], [&json!(&worse), &json!(1), &Value::Null]);
+    assert!(twice["message"].as_str().unwrap().contains(&format!("{}:", file.display())), "{twice}");
 }
