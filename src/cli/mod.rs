@@ -16,6 +16,7 @@ mod child;
 mod config;
 mod dead_letter;
 mod demo;
+mod destination;
 mod exit;
 mod run;
 mod store;
@@ -38,6 +39,9 @@ enum Verb {
     /// Show the configuration that is in effect
     #[command(subcommand)]
     Config(config::ConfigVerb),
+    /// Add places where exports go
+    #[command(subcommand)]
+    Destination(destination::DestinationVerb),
     /// Show all of it at work for some seconds, in a temporary directory
     Demo,
     /// Look at exports that will not be tried again by themselves
@@ -70,6 +74,7 @@ pub fn main() -> ExitCode {
         Verb::Run(file) => run::run(&file.config),
         Verb::Check(what) => check::check(&what),
         Verb::Config(verb) => config::config(verb),
+        Verb::Destination(verb) => destination::destination(verb),
         Verb::Demo => demo::demo(),
         Verb::DeadLetter(verb) => dead_letter::dead_letter(verb),
         Verb::Store(verb) => store::store(verb),

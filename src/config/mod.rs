@@ -9,6 +9,7 @@ use std::{
 
 mod audience;
 mod destination;
+pub mod draft;
 mod duration;
 mod file;
 pub mod files;
