@@ -1,18 +1,27 @@
 //! `[store]`: when inlets close, and what is done with a damaged store.
 
-use super::file::Item;
-use crate::store::{Keeping, Limits};
+use std::{ops::RangeInclusive, time::Duration};
 
+use super::{duration::duration, file::Item};
+use crate::store::{Keeping, Limits, Receipts};
+
+/// Longer than a year nobody asks what a profile was sent.
+const RECEIPTS_KEPT_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// A hundred million take some five gigabytes.
+const RECEIPTS_MAX: RangeInclusive<usize> = 1..=100_000_000;
 /// Smaller limits would close at once.
 const BYTES_MIN: u64 = 1024 * 1024;
 
 pub(super) fn store(item: &Item<'_>) -> Option<Keeping> {
     let mut section = item.section("a table")?;
-    let default = Limits::default();
+    let (default, receipts) = (Limits::default(), Receipts::default());
     let soft = section.optional("soft_limit").map(|item| bytes(&item));
     let hard = section.or("hard_limit", default.hard, |item| bytes(&item));
     let free_min = section.optional("free_min").map(|item| bytes(&item));
     let salvages = section.or("on_damaged", false, |item| item.choice(&[("refuse", false), ("salvage", true)]));
+    let kept = section.or("receipts_kept", receipts.kept, |item| duration(&item, Duration::ZERO..=RECEIPTS_KEPT_MAX));
+    let count_max =
+        section.or("receipts_max", receipts.count_max, |item| item.integer(RECEIPTS_MAX).map(|max| max as u64));
     section.close();
     let hard = hard?;
     // By itself four fifths of the hard limit.
@@ -21,7 +30,8 @@ pub(super) fn store(item: &Item<'_>) -> Option<Keeping> {
         return item.refuse("soft_limit is above hard_limit: it would never warn");
     }
     let limits = Limits { soft, hard, free_min: free_min.map_or(Some(None), |bytes| bytes.map(Some))? };
-    Some(Keeping { limits, salvages: salvages? })
+    let receipts = Receipts { kept: kept?, count_max: count_max? };
+    Some(Keeping { limits, salvages: salvages?, receipts })
 }
 
 fn bytes(item: &Item<'_>) -> Option<u64> {

@@ -168,6 +168,7 @@ fn agreed(survey: &Survey, mode: Mode, live_bytes: i64) -> Result<Meta, NoCopy> 
         return Err(NoCopy::Differs(differences.join("; ")));
     }
     meta.profiles = survey.profiles;
+    meta.receipts = survey.receipts;
     meta.last_profile = None;
     meta.last_number = meta.last_number.max(survey.last_number);
     let next = meta.last_number + 1;
@@ -182,12 +183,15 @@ fn agreed(survey: &Survey, mode: Mode, live_bytes: i64) -> Result<Meta, NoCopy> 
         }
         if let Some(entry) = meta.entry_numbered(*number) {
             let (waiting, dead) = if is_older { (0, share.dead + share.waiting) } else { (share.waiting, share.dead) };
-            let there = entry.delivered + dead + waiting;
-            entry.dead = dead;
+            let there = entry.delivered + dead + waiting + entry.dropped + entry.redriven + entry.moot;
+            entry.dead += dead.saturating_sub(entry.letters);
+            (entry.waiting, entry.letters) = (waiting, dead);
             entry.made = entry.made.max(there);
             entry.damaged = entry.made - there;
             entry.low_water = share.oldest.filter(|_| !is_older).unwrap_or(next);
         }
     }
+    // What was delivered and left no trace may be anything.
+    meta.forget_receipts();
     Ok(meta)
 }

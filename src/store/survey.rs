@@ -7,11 +7,12 @@ use std::{
 
 use super::{
     meta::Meta,
+    receipts,
     record::{self, Record, Unreadable},
 };
 
 /// The first bytes of all keys, in their order; see the table in `store`.
-const TABLES: &[u8] = b"dgimnpsx";
+const TABLES: &[u8] = b"dfgimnprsx";
 /// What failed its checksum; its chunks are copied as they are.
 const QUARANTINE: u8 = b'x';
 
@@ -55,6 +56,7 @@ pub(super) struct Survey {
     /// Places that could not be read, each with whatever stood there.
     pub(super) faults: u64,
     pub(super) profiles: u64,
+    pub(super) receipts: u64,
     pub(super) live_bytes: i64,
     pub(super) last_number: u64,
     pub(super) destinations: BTreeMap<u32, Share>,
@@ -149,6 +151,7 @@ impl Survey {
                 self.destinations.entry(destination).or_default().name = String::from_utf8(payload.to_vec()).ok();
             }
             (b'p', _) => self.profiles += 1,
+            (b'r', _) => self.receipts += receipts::count(payload),
             (b's', Some(destination)) => {
                 let share = self.destinations.entry(destination).or_default();
                 share.waiting += 1;
@@ -177,11 +180,12 @@ impl Survey {
             }
         };
         compare("profiles".to_owned(), meta.profiles, self.profiles);
+        compare("receipts".to_owned(), meta.receipts, self.receipts);
         for (id, entry) in meta.destinations() {
             let (waiting, dead) =
                 self.destinations.get(&entry.number).map_or((0, 0), |share| (share.waiting, share.dead));
-            compare(format!("waiting exports of {id}"), entry.waiting(), waiting);
-            compare(format!("dead letters of {id}"), entry.dead, dead);
+            compare(format!("waiting exports of {id}"), entry.waiting, waiting);
+            compare(format!("dead letters of {id}"), entry.letters, dead);
         }
         if self.last_number > meta.last_number {
             found.push(format!("export {} is younger than the last one counted", self.last_number));

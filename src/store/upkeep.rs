@@ -265,7 +265,7 @@ impl Copied {
             records: survey.records,
             damaged: survey.damaged,
             faults: survey.faults,
-            letters: if meta.destinations().all(|(_, entry)| entry.waiting() == 0) { survey.waiting() } else { 0 },
+            letters: if meta.destinations().all(|(_, entry)| entry.waiting == 0) { survey.waiting() } else { 0 },
             exports_lost: lost.filter(|(_, lost)| *lost > 0).collect(),
             disk_bytes,
             kept,
