@@ -214,4 +214,6 @@ fn export(mapping: &Mapping, effect: &Effect<'_>, view: &Attributes, update: &Pr
 }
 
 #[cfg(test)]
+mod redrive_tests;
+#[cfg(test)]
 mod tests;

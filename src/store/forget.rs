@@ -72,6 +72,13 @@ impl Store {
         self.erase(erasures).await
     }
 
+    /// The first commit of it alone.
+    #[cfg(test)]
+    pub(super) async fn begin_to_forget(&self, identity: &Identity) {
+        let link = layout::identity(identity);
+        assert!(self.wish(move |writer| writer.begin_erasure(&link)).await.is_ok_and(|begun| begun.len() == 1));
+    }
+
     async fn erase(&self, erasures: Vec<(ProfileKey, Erasure)>) -> Result<Forgotten, StoreError> {
         let mut sum = Forgotten::default();
         for (key, Erasure { lines, .. }) in erasures {
@@ -87,13 +94,22 @@ impl Store {
         Ok(sum)
     }
 
-    /// Exports first: until they are gone they may become letters or receipts.
+    /// Exports first: until they are gone they may become letters or receipts. And again, until nothing is met: a letter may
+    /// have been redriven meanwhile.
     async fn erase_one(&self, lines: &[ProfileKey]) -> Result<Forgotten, StoreError> {
         let mut erased = Forgotten::default();
-        for (destination, _) in self.queues() {
-            let [dropped, stayed] = self.drop_exports_of(&destination, lines).await?;
-            (erased.exports, erased.stayed) = (erased.exports + dropped, erased.stayed + stayed);
-            erased.letters += self.drop_letters_of(&destination, lines).await?;
+        loop {
+            let mut met = Forgotten::default();
+            for (destination, _) in self.queues() {
+                let [dropped, stayed] = self.drop_exports_of(&destination, lines).await?;
+                (met.exports, met.stayed) = (met.exports + dropped, met.stayed + stayed);
+                met.letters += self.drop_letters_of(&destination, lines).await?;
+            }
+            (erased.exports, erased.letters) = (erased.exports + met.exports, erased.letters + met.letters);
+            if met.stayed > 0 || met.exports + met.letters == 0 {
+                erased.stayed = met.stayed;
+                break;
+            }
         }
         let (store, of) = (self.clone(), lines.to_vec());
         let commits = blocking(move || store.commits_of(&of)).await?;

@@ -107,8 +107,7 @@ fn try_once(shared: &Shared, failure: &Failure) -> Result<(Opened, &'static str)
         true => (open::open(files)?, "reopened"),
         false => {
             let old = files.open()?;
-            let copied = copy::copy(&old, &files.open_copy()?, Mode::Whole, &mut |_| {});
-            let (_, meta) = copied.map_err(|error| error.of(files))?;
+            let (_, meta) = copy::copy_beside(&old, files, files, Mode::Whole, &mut |_| {})?;
             drop(old);
             files.swap(None, meta.commit)?;
             (open::open(files)?, "rebuilt")

@@ -61,6 +61,7 @@ use crate::{
 
 mod change;
 mod copy;
+mod count;
 mod drop;
 mod files;
 mod flush;
@@ -78,6 +79,7 @@ mod receipts;
 mod record;
 mod redrive;
 mod space;
+mod still;
 mod survey;
 mod syncer;
 pub mod upkeep;
@@ -86,6 +88,7 @@ mod wish;
 mod writer;
 
 pub use change::{Change, Found};
+pub use count::FullCount;
 pub use drop::{Discarded, Dropped};
 pub use forget::Forgotten;
 pub use live::Health;

@@ -14,6 +14,7 @@ use super::{
     files::Mark,
     flush::Flusher,
     queue::Queue,
+    still::Still,
     window::Made,
     writer::{Answer, Command, Failure, Shared},
 };
@@ -29,6 +30,8 @@ pub(super) struct Group {
     pub(super) counts: Vec<oneshot::Sender<Counters>>,
     /// Those who wait for what they wished.
     pub(super) after: Vec<Box<dyn FnOnce() + Send>>,
+    /// What is done before the writer goes on.
+    pub(super) still: Option<Still>,
     /// Something was applied.
     pub(super) is_unsynced: bool,
     pub(super) commit: u64,
@@ -77,7 +80,7 @@ impl Syncer<'_> {
 
     /// Tells everybody: what was committed is on disk.
     fn answer(&self, group: Group) {
-        let Group { answers, mut made, settled, put_aside, counts, after, last_number, counters, .. } = group;
+        let Group { answers, mut made, settled, put_aside, counts, after, last_number, counters, still, .. } = group;
         for (queue, number, next) in settled {
             match next {
                 Next::Delivered(_) | Next::Dead(_) | Next::Dropped => queue.finish(number),
@@ -95,5 +98,8 @@ impl Syncer<'_> {
         }
         self.shared.space.measure(counters.live_bytes);
         counts.into_iter().for_each(|answer| drop(answer.send(counters.clone())));
+        if let Some(still) = still {
+            still.run();
+        }
     }
 }

@@ -427,6 +427,16 @@ async fn store_in_use_and_store_of_a_later_version_are_refused() {
     );
 }
 
+/// Changes a bit of a record in a stopped store.
+pub(super) fn bend(dir: &Path, key: Vec<u8>) {
+    let db = sled::Config::new().path(dir.join("store")).open().unwrap();
+    let key = [key.as_slice(), &[0]].concat();
+    let mut bytes = db.get(&key).unwrap().unwrap().to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    db.insert(key, bytes).unwrap();
+    db.flush().unwrap();
+}
+
 #[tokio::test]
 async fn damaged_records_are_put_aside_and_the_rest_goes_on() {
     let dir = tempfile::tempdir().unwrap();
@@ -436,18 +446,8 @@ async fn damaged_records_are_put_aside_and_the_rest_goes_on() {
     }
     let Tried { owner, dir, people, .. } = tried;
     owner.close();
-    {
-        let db = sled::Config::new().path(dir.path().join("store")).open().unwrap();
-        let bend = |key: Vec<u8>| {
-            let key = [key.as_slice(), &[0]].concat();
-            let mut bytes = db.get(&key).unwrap().unwrap().to_vec();
-            *bytes.last_mut().unwrap() ^= 1;
-            db.insert(key, bytes).unwrap();
-        };
-        bend(layout::profile(&people[&0].key));
-        bend(layout::entry(Table::Schedule, 0, 1));
-        db.flush().unwrap();
-    }
+    bend(dir.path(), layout::profile(&people[&0].key));
+    bend(dir.path(), layout::entry(Table::Schedule, 0, 1));
 
     let owner = open(dir.path());
     let store = owner.store();

@@ -78,6 +78,8 @@ pub(super) enum Command {
     Count {
         answer: oneshot::Sender<Counters>,
     },
+    /// To be done while nothing is written; see [`super::still`].
+    Still(Box<dyn FnOnce() + Send>),
     /// What somebody wishes beside updates and settlements; see [`super::wish`].
     Wish(Wish),
     /// Somebody met a failure of the store.
@@ -136,6 +138,8 @@ pub(super) fn run(shared: &Shared, opened: Opened, mut inbox: Inbox) {
             }
         }
     }
+    // Handles that outlive the owner keep nothing open.
+    shared.live.close();
 }
 
 /// Works on an open database; returns the last commit when it was told to close.
@@ -233,6 +237,11 @@ impl<'s> Writer<'s> {
                 return Err(failure);
             }
         }
+        self.hand_over()
+    }
+
+    /// Hands the group to the syncer.
+    pub(super) fn hand_over(&mut self) -> Result<(), Failure> {
         self.apply_staged()?;
         self.group.commit = self.meta.commit;
         self.group.last_number = self.meta.last_number;
@@ -248,6 +257,7 @@ impl<'s> Writer<'s> {
             Command::Settle { released, next, standing } => self.settle(released, *next, standing),
             Command::PutAside { queue, number } => self.put_aside_export(queue, number)?,
             Command::Count { answer } => self.group.counts.push(answer),
+            Command::Still(work) => self.be_still(work)?,
             Command::Wish(wish) => wish(self)?,
             Command::Failed | Command::Close => {}
         }
