@@ -23,8 +23,8 @@ use crate::{
     profile::{Profile, ProfileKey, identity::Identity},
 };
 
-/// Entries of a profile that are erased at a time.
-const PAGE: usize = 256;
+/// Records of receipts that are rewritten at a time, in one batch.
+const PAGE: usize = 16;
 
 /// What was erased of a profile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -222,13 +222,18 @@ impl Writer<'_> {
     /// Stages the receipts of the slice, and the removal of some that are too old or too many.
     pub(super) fn keep_receipts(&mut self) -> Result<(), Failure> {
         let receipts = std::mem::take(&mut self.slice.receipts);
+        let staged = receipts.len() as u64;
         if !receipts.is_empty() {
-            self.meta.receipts += receipts.len() as u64;
+            self.meta.receipts += staged;
             self.put(&layout::receipts(self.meta.commit + 1), &[&encode(&receipts)], None);
+        }
+        if std::mem::take(&mut self.slice.rewrites_receipts) {
+            // What would be read is not what will be there.
+            return Ok(());
         }
         let Receipts { kept, count_max } = self.shared.receipts;
         for _ in 0..SWEPT_MAX {
-            let Some(oldest) = self.oldest_receipts()? else { break };
+            let Some(oldest) = self.oldest_receipts(staged)? else { break };
             if self.meta.receipts <= count_max && oldest.youngest + kept >= self.sweep.now && !kept.is_zero() {
                 self.sweep.oldest = Some(oldest);
                 break;
@@ -242,8 +247,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The oldest record that is applied; one that is damaged is put aside.
-    fn oldest_receipts(&mut self) -> Result<Option<Oldest>, Failure> {
+    /// The oldest record that is applied; one that is damaged is put aside. So many receipts are staged.
+    fn oldest_receipts(&mut self, staged: u64) -> Result<Option<Oldest>, Failure> {
         if let Some(oldest) = self.sweep.oldest.take() {
             return Ok(Some(oldest));
         }
@@ -263,7 +268,7 @@ impl Writer<'_> {
         self.staged(moved);
         self.meta.quarantined += 1;
         self.meta.receipts_from = commit + 1;
-        self.meta.receipts = 0;
+        self.meta.receipts = staged;
         for item in walk(&self.db, commit + 1) {
             self.meta.receipts += item?.2.map_or(0, |receipts| receipts.len() as u64);
         }
@@ -278,8 +283,14 @@ impl Writer<'_> {
         let mut removed = 0;
         for commit in commits {
             let key = layout::receipts(*commit);
-            let Some(record) = self.read(&key)? else { continue };
+            let record = match record::read(&self.db, &key) {
+                Ok(Some(record)) => record,
+                // Gone meanwhile; or put aside when it is the oldest.
+                Ok(None) | Err(Unreadable::Damaged) => continue,
+                Err(Unreadable::Failed(error)) => return Err(error.into()),
+            };
             let Ok(mut receipts) = postcard::from_bytes::<Vec<Packed>>(&record.payload) else { continue };
+            self.slice.rewrites_receipts = true;
             let before = receipts.len();
             receipts.retain(|packed| !lines.contains(&packed.profile));
             removed += (before - receipts.len()) as u64;

@@ -40,6 +40,7 @@ pub(super) fn at(seconds: u64) -> Timestamp {
 /// A store and what should be in it.
 pub(super) struct Tried {
     dir: TempDir,
+    pub(super) keeping: Keeping,
     pub(super) owner: StoreOwner,
     pub(super) now: u64,
     pub(super) people: BTreeMap<usize, Person>,
@@ -49,6 +50,8 @@ pub(super) struct Tried {
     pub(super) expected: [DestinationCounters; 2],
     pub(super) dead: [BTreeMap<u64, DeadLetter>; 2],
     pub(super) receipts: Vec<(usize, u64, ProfileKey)>,
+    /// Those of them that are gone again, as the youngest number of each destination.
+    pub(super) swept: [u64; 2],
     pub(super) introduced: bool,
     pub(super) forgotten: u64,
     applied: u64,
@@ -95,17 +98,22 @@ enum End {
 }
 
 pub(super) fn open(dir: &Path) -> StoreOwner {
-    StoreOwner::open(dir, &[destination(0), destination(1)], &Keeping::default()).unwrap()
+    open_as(dir, &Keeping::default())
+}
+
+fn open_as(dir: &Path, keeping: &Keeping) -> StoreOwner {
+    StoreOwner::open(dir, &[destination(0), destination(1)], keeping).unwrap()
 }
 
 impl Tried {
-    fn new() -> Self {
+    fn new(keeping: Keeping) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let owner = open(dir.path());
+        let owner = open_as(dir.path(), &keeping);
         let (people, queues, claims, expected, dead, receipts) = Default::default();
-        let (introduced, now, last_number, forgotten, applied) = Default::default();
+        let (introduced, now, last_number, forgotten, applied, swept) = Default::default();
         Self {
             dir,
+            keeping,
             owner,
             now,
             people,
@@ -115,6 +123,7 @@ impl Tried {
             expected,
             dead,
             receipts,
+            swept,
             introduced,
             forgotten,
             applied,
@@ -288,12 +297,12 @@ impl Tried {
         std::mem::replace(&mut self.owner, next).close();
         // The stand-in goes, and the store comes from the old directory, or the copy of it.
         let dir = copy.unwrap_or_else(|| std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap()));
-        let back = open(dir.path());
+        let back = open_as(dir.path(), &self.keeping);
         std::mem::replace(&mut self.owner, back).close();
         self.dir = dir;
     }
 
-    async fn verify(&self) {
+    async fn verify(&mut self) {
         let counters = self.owner.store().counters().await.unwrap();
         assert_eq!((counters.accepted, counters.applied, counters.quarantined), (self.applied, self.applied, 0));
         let profiles: BTreeSet<ProfileKey> = self.people.values().map(|person| person.key).collect();
@@ -375,10 +384,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn store_does_what_a_simple_model_does(actions in actions()) {
+    fn store_does_what_a_simple_model_does(actions in actions(), few_receipts in any::<bool>()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let mut tried = Tried::new();
+            let count_max = if few_receipts { 4 } else { 1_000_000 };
+            let receipts = Receipts { count_max, ..Receipts::default() };
+            let mut tried = Tried::new(Keeping { receipts, ..Keeping::default() });
             for action in actions {
                 tried.act(action).await;
             }
@@ -440,7 +451,7 @@ pub(super) fn bend(dir: &Path, key: Vec<u8>) {
 #[tokio::test]
 async fn damaged_records_are_put_aside_and_the_rest_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let mut tried = Tried { owner: open(dir.path()), dir, ..Tried::new() };
+    let mut tried = Tried { owner: open(dir.path()), dir, ..Tried::new(Keeping::default()) };
     for person in 0..3 {
         tried.update(&[person], 100, [true, false]).await;
     }

@@ -189,6 +189,8 @@ pub(super) struct Slice {
     pub(super) touched: HashSet<Vec<u8>>,
     /// What was delivered.
     pub(super) receipts: Vec<Packed>,
+    /// The batch changes receipts that were there before.
+    pub(super) rewrites_receipts: bool,
 }
 
 impl<'s> Writer<'s> {
