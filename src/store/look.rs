@@ -105,6 +105,7 @@ impl Store {
         to: u64,
         most: usize,
     ) -> Result<Page<T>, StoreError> {
+        let from = from.max(first(table, queue));
         self.read(|db| layout::walk(db, table, queue.destination(), from, to).take(most).collect())
     }
 
@@ -240,7 +241,8 @@ impl Store {
     ) -> Result<Vec<R>, StoreError> {
         self.read(|db| {
             let of_lines = |entry: &T| export(entry).lines.iter().any(|line| lines.contains(line));
-            let all = layout::walk::<T>(db, table, queue.destination(), 0, queue.synced());
+            let from = first(table, queue);
+            let all = layout::walk::<T>(db, table, queue.destination(), from, queue.synced());
             let theirs = all.filter_map(|item| match item {
                 Ok((number, entry)) => entry.filter(of_lines).map(|entry| Ok(keep(number, entry))),
                 Err(error) => Some(Err(error)),
@@ -259,6 +261,14 @@ impl Store {
             }
             self.live.error()
         })
+    }
+}
+
+/// Where a table begins: not at the graves of all that was delivered.
+fn first(table: Table, queue: &Queue) -> u64 {
+    match table {
+        Table::Schedule => queue.low_water(),
+        Table::Dead => 0,
     }
 }
 
@@ -288,9 +298,9 @@ fn seek<T: DeserializeOwned>(
 ) -> sled::Result<Option<u64>> {
     let walk = |from| layout::walk::<T>(db, table, queue.destination(), from, queue.synced());
     let made_at = id.made_at().as_millis();
-    let mut from = 0;
+    let mut from = first(table, queue);
     if near {
-        let (mut low, mut high) = (0, queue.synced());
+        let (mut low, mut high) = (from, queue.synced());
         while low < high {
             let middle = low + (high - low) / 2;
             let first = walk(middle).find_map(|item| match item {

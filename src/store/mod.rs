@@ -30,12 +30,15 @@
 //! profile and its exports are one commit, and a 2xx means that both are on disk. Where the file system can, the kernel syncs
 //! each write of sled besides ([`files`]): sled counts on that when it uses a place again.
 //!
+//! Whatever else is wished, by a person mostly, runs on the same thread and is answered after the same sync ([`wish`]): a new
+//! destination, a standing, what is dropped ([`drop`]), forgotten ([`forget`]) or sent again ([`redrive`]).
+//!
 //! # What readers see
 //!
 //! Exports are numbered as they are made. A destination's [`Queue`] sees none above the last synced number, and holds no
 //! more than a window of them in memory; due times are in the records, so a restart or a week makes no difference. A
 //! [`Claim`] is an export in somebody's hands; it is settled, or given back when it is dropped. After a crash every claim
-//! is simply a waiting export again.
+//! is simply a waiting export again. Operators read the database itself, page by page ([`look`], [`count`]).
 //!
 //! # When it fails
 //!
@@ -406,6 +409,8 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+mod at_once_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

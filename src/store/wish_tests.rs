@@ -157,7 +157,7 @@ impl Tried {
 }
 
 /// Takes an update of a person at this second, which makes so many exports; returns the profile's key.
-async fn send(store: &Store, person: usize, second: u64, exports: usize) -> ProfileKey {
+pub(super) async fn send(store: &Store, person: usize, second: u64, exports: usize) -> ProfileKey {
     let (update, to) = (UpdateId::new(at(second)), destination(0));
     let export = |_| NewExport {
         destination: to.clone(),
@@ -181,7 +181,7 @@ async fn send(store: &Store, person: usize, second: u64, exports: usize) -> Prof
     told.await.unwrap()
 }
 
-fn delivered(second: u64) -> Next {
+pub(super) fn delivered(second: u64) -> Next {
     Next::Delivered(Attempt { at: at(second), outcome: Outcome::Delivered(200) })
 }
 
