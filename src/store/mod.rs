@@ -10,8 +10,8 @@
 //! | `n` | destination (4) | its name: what can be salvaged needs it | when a destination is new |
 //! | `p` | profile key (16) | snapshot, as `pipeline` encodes it | each update |
 //! | `i` | folded namespace, 0, value | profile key | when an identity is new or its profile was joined |
-//! | `s` | destination (4), number (8) | [`Export`], with attempts and due time; then why it was made, and its body | made, each attempt, gone when settled |
-//! | `d` | destination (4), number (8) | [`DeadLetter`]; then the same | when an export dies |
+//! | `s` | destination (4), number (8) | [`Export`](crate::export::Export), with attempts and due time; then why it was made, and its body | made, each attempt, gone when settled |
+//! | `d` | destination (4), number (8) | [`DeadLetter`](crate::export::DeadLetter); then the same | when an export dies |
 //! | `g` | destination (4) | [`Standing`]: hold, last accepted certificate | with the settlement that changed it |
 //! | `r` | commit (8) | the receipts of what that commit settled as delivered ([`receipts`]) | once a slice that delivers |
 //! | `f` | profile key (16) | what is still to be erased of a profile that is forgotten ([`forget`]) | when that begins and ends |
@@ -31,7 +31,7 @@
 //! each write of sled besides ([`files`]): sled counts on that when it uses a place again.
 //!
 //! Whatever else is wished, by a person mostly, runs on the same thread and is answered after the same sync ([`wish`]): a new
-//! destination, a standing, what is dropped ([`drop`]), forgotten ([`forget`]) or sent again ([`redrive`]).
+//! destination, a standing, what is dropped ([`mod@drop`]), forgotten ([`forget`]) or sent again ([`redrive`]).
 //!
 //! # What readers see
 //!

@@ -433,7 +433,7 @@ impl<'s> Writer<'s> {
         }
     }
 
-    pub(super) fn put_aside_export(&mut self, queue: Arc<Queue>, number: u64) -> Result<(), Failure> {
+    fn put_aside_export(&mut self, queue: Arc<Queue>, number: u64) -> Result<(), Failure> {
         let destination = queue.destination();
         // Both the window and a reader of the disk may have found it.
         let key = layout::entry(Table::Schedule, destination, number);
