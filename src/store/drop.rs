@@ -60,6 +60,8 @@ impl Store {
         let queue = self.known(destination)?;
         match blocking(move || Ok(queue.seize(number))).await? {
             Seized::InFlight => Ok(Dropped::InFlight),
+            // While the store is mended nothing can be read.
+            Seized::Missing if !self.live.is_good() => Err(self.live.error()),
             Seized::Missing => Ok(Dropped::Missing),
             Seized::Taken(claim) => {
                 self.granted(self.settle_dropped(*claim)?).await?;

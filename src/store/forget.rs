@@ -94,21 +94,22 @@ impl Store {
         Ok(sum)
     }
 
-    /// Exports first: until they are gone they may become letters or receipts. And again, until nothing is met: a letter may
+    /// Exports first: until they are gone they may become letters or receipts. And again, until none is met: a letter may
     /// have been redriven meanwhile.
     async fn erase_one(&self, lines: &[ProfileKey]) -> Result<Forgotten, StoreError> {
         let mut erased = Forgotten::default();
-        loop {
-            let mut met = Forgotten::default();
+        let mut met = true;
+        while met && erased.stayed == 0 {
+            met = false;
             for (destination, _) in self.queues() {
-                let [dropped, stayed] = self.drop_exports_of(&destination, lines).await?;
-                (met.exports, met.stayed) = (met.exports + dropped, met.stayed + stayed);
-                met.letters += self.drop_letters_of(&destination, lines).await?;
-            }
-            (erased.exports, erased.letters) = (erased.exports + met.exports, erased.letters + met.letters);
-            if met.stayed > 0 || met.exports + met.letters == 0 {
-                erased.stayed = met.stayed;
-                break;
+                let exports = self.numbers_of(Table::Schedule, &destination, lines, exported).await?;
+                met |= !exports.is_empty();
+                let [dropped, stayed] = self.drop_exports(&destination, exports).await?;
+                (erased.exports, erased.stayed) = (erased.exports + dropped, erased.stayed + stayed);
+                for letter in self.numbers_of(Table::Dead, &destination, lines, lettered).await? {
+                    met = true;
+                    erased.letters += u64::from(self.drop_letter(&destination, letter).await?);
+                }
             }
         }
         let (store, of) = (self.clone(), lines.to_vec());
@@ -120,9 +121,9 @@ impl Store {
         Ok(erased)
     }
 
-    async fn drop_exports_of(&self, destination: &DestinationId, lines: &[ProfileKey]) -> Result<[u64; 2], StoreError> {
+    /// How many are gone, and how many were in flight all the while.
+    async fn drop_exports(&self, destination: &DestinationId, mut left: Vec<u64>) -> Result<[u64; 2], StoreError> {
         let (mut dropped, mut until) = (0, None);
-        let mut left = self.numbers_of(Table::Schedule, destination, lines, exported).await?;
         loop {
             let mut busy = Vec::new();
             for number in left {
@@ -138,14 +139,6 @@ impl Store {
             sleep(LOOK_EVERY).await;
             left = busy;
         }
-    }
-
-    async fn drop_letters_of(&self, destination: &DestinationId, lines: &[ProfileKey]) -> Result<u64, StoreError> {
-        let mut dropped = 0;
-        for number in self.numbers_of(Table::Dead, destination, lines, lettered).await? {
-            dropped += u64::from(self.drop_letter(destination, number).await?);
-        }
-        Ok(dropped)
     }
 
     async fn numbers_of<T: DeserializeOwned + 'static>(
