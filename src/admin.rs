@@ -50,7 +50,7 @@ async fn show(State(admin): State<Admin>) -> Response {
     metrics::show_room(&admin.store.room(), admin.store.is_healthy());
     let now = admin.clock.now();
     for (destination, queue) in admin.store.queues() {
-        metrics::oldest_waiting(destination, queue.oldest().map(|oldest| now.since(oldest)).unwrap_or_default());
+        metrics::oldest_waiting(&destination, queue.oldest().map(|oldest| now.since(oldest)).unwrap_or_default());
     }
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], admin.figures.render()).into_response()
 }

@@ -72,6 +72,8 @@ impl App {
         let ids: Vec<_> = destinations.iter().map(|destination| destination.id().clone()).collect();
         let store = tokio::task::spawn_blocking(move || StoreOwner::open(&state_dir, &ids, &keeping)).await??;
         let handle = store.store();
+        // Before anything is in flight: it would have to be waited for.
+        handle.finish_forgetting().await?;
         for (forgotten, counted) in handle.counters().await?.destinations {
             if counted.waiting > 0 && !destinations.iter().any(|destination| *destination.id() == forgotten) {
                 warn!(destination = %forgotten, waiting = counted.waiting, "exports wait for a destination that is not configured");

@@ -13,7 +13,7 @@
 //!
 //! Three attempts are charged to an export. What is not its fault is a trial: counted, never charged.
 
-use std::{fmt, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use uuid::{Builder, Uuid};
@@ -41,6 +41,25 @@ impl ExportId {
         bits.copy_from_slice(&digest.as_bytes()[..10]);
         let millis = received_at.as_millis().max(0).unsigned_abs();
         Self(Builder::from_unix_timestamp_millis(millis, &bits).into_uuid())
+    }
+
+    /// When the update came in that made it.
+    pub fn made_at(self) -> Timestamp {
+        let millis = self.0.as_u128() >> 80;
+        Timestamp::from_millis(i64::try_from(millis).expect("48 bits are fewer than 63"))
+    }
+}
+
+/// Why a text is not an export's id.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an export's id is a UUID, such as 01890a5d-ac96-774b-bcce-b302099a8057")]
+pub struct NotAnExportId;
+
+impl FromStr for ExportId {
+    type Err = NotAnExportId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnExportId> {
+        Uuid::try_parse(text).map(Self).map_err(|_| NotAnExportId)
     }
 }
 
@@ -193,12 +212,14 @@ pub enum Charge {
 /// Where an export goes after a POST.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// It is gone.
-    Delivered,
+    /// It is gone: a receiver took it, as this POST says.
+    Delivered(Attempt),
     /// It waits.
     Waiting(Export),
     /// It will not be tried again by itself.
     Dead(DeadLetter),
+    /// It is gone: a person did not want it sent.
+    Dropped,
 }
 
 /// An export that will not be tried again by itself.
@@ -244,7 +265,7 @@ impl Export {
     pub fn after(mut self, outcome: Outcome, charge: Charge, delays: &[Duration; 2], now: Timestamp) -> Next {
         let attempt = Attempt { at: now, outcome };
         match (&attempt.outcome, charge) {
-            (Outcome::Delivered(_), _) => Next::Delivered,
+            (Outcome::Delivered(_), _) => Next::Delivered(attempt),
             (Outcome::Refused(_), Charge::Attempt) => {
                 self.attempts.push(attempt);
                 Next::Dead(DeadLetter { export: self, at: now, cause: Cause::Refused })
@@ -338,5 +359,7 @@ mod tests {
         assert_eq!(id, ExportId::of(update, now, &crm));
         assert_ne!(id, ExportId::of(update, now, &erp));
         assert_eq!(id.0.get_version_num(), 7);
+        assert_eq!((id.made_at(), id.to_string().parse()), (now, Ok(id)));
+        assert_eq!("crm".parse::<ExportId>(), Err(NotAnExportId));
     }
 }

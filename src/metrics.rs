@@ -34,6 +34,7 @@ const INTAKE_OPEN: &str = "postern_store_intake_open";
 const HEALTHY: &str = "postern_store_healthy";
 const RECOVERIES: &str = "postern_store_recoveries_total";
 const QUARANTINED: &str = "postern_store_quarantined_total";
+const AUDIT: &str = "postern_audit_difference";
 
 /// Latencies of interest reach from below a millisecond to an outage of an hour.
 const SECONDS: &[f64] =
@@ -53,7 +54,10 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe_counter!(UPDATES, "Updates accepted, by result: applied, unchanged");
     describe_counter!(REFUSED, "Updates refused, by inlet and reason");
     describe_gauge!(EXPORTS, "Exports by destination and state: waiting, dead");
-    describe_counter!(EXPORTS_TOTAL, "Exports by destination and what became of them: made, delivered, dead, damaged");
+    describe_counter!(
+        EXPORTS_TOTAL,
+        "Exports by destination and what became of them: made, delivered, dead, damaged, dropped, redriven, moot"
+    );
     describe_gauge!(OLDEST, Unit::Seconds, "Age of the oldest waiting export, by destination");
     describe_counter!(POSTS, "POSTs by destination, outcome and charge: attempt, trial");
     describe_histogram!(LATENCY, Unit::Seconds, "From an update's acceptance to the delivery of its export");
@@ -70,6 +74,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe_gauge!(HEALTHY, "0 while the store has failed and is not mended");
     describe_counter!(RECOVERIES, "Failures of the store that were mended, by how: reopened, rebuilt");
     describe_counter!(QUARANTINED, "Records that failed their checksum and were put aside");
+    describe_gauge!(AUDIT, "What does not add up, by what was compared: counters, records");
     Ok(handle)
 }
 
@@ -126,9 +131,15 @@ pub(crate) fn show_room(room: &Room, healthy: bool) {
     gauge!(HEALTHY).set(if healthy { 1.0 } else { 0.0 });
 }
 
+/// Shows how much was found not to add up.
+pub(crate) fn audit(compared: &'static str, differences: usize) {
+    gauge!(AUDIT, "compared" => compared).set(differences as f64);
+}
+
 /// Shows what the store has counted.
 pub(crate) fn show_store(counters: &Counters, disk_bytes: u64) {
-    let Counters { profiles, applied, unchanged, quarantined, live_bytes: _, destinations } = counters;
+    let Counters { profiles, applied, unchanged, quarantined, destinations, .. } = counters;
+    audit("counters", counters.differences().len());
     gauge!(PROFILES).set(*profiles as f64);
     counter!(UPDATES, "result" => "applied").absolute(*applied);
     counter!(UPDATES, "result" => "unchanged").absolute(*unchanged);
@@ -141,8 +152,11 @@ pub(crate) fn show_store(counters: &Counters, disk_bytes: u64) {
         };
         total("made", counted.made);
         total("delivered", counted.delivered);
-        total("dead", counted.dead);
+        total("dead", counted.died);
         total("damaged", counted.damaged);
+        total("dropped", counted.dropped);
+        total("redriven", counted.redriven);
+        total("moot", counted.moot);
         let state = |state: &'static str, count: u64| {
             gauge!(EXPORTS, "destination" => destination.as_str().to_owned(), "state" => state).set(count as f64);
         };

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use crate::{
     audience::{Audience, AudienceId, RULE_NAMESPACE},
     clock::Timestamp,
-    destination::{Mapping, payload},
+    destination::{DestinationId, Mapping, payload},
     export::{ExportId, NewExport},
     profile::{
-        IDENTITIES_MAX, Merged, Profile, ProfileKey, Refusal, SNAPSHOT_BYTES_MAX, membership::Status, path::Attributes,
-        update::ProfileUpdate,
+        IDENTITIES_MAX, Merged, Profile, ProfileKey, Refusal, SNAPSHOT_BYTES_MAX,
+        membership::Status,
+        path::Attributes,
+        update::{ProfileUpdate, UpdateId},
     },
-    store::{Change, Committed, Found, Store, StoreError},
-    trigger::{self, Effect},
+    store::{Change, Committed, Found, Letter, NotRedriven, Redrive, Redriven, Remade, Store, StoreError},
+    trigger::{self, Effect, Reason},
 };
 
 /// What decides: the audiences, and what each destination is sent.
@@ -68,6 +70,73 @@ impl Pipeline {
         };
         self.store.update(identities, decide).await
     }
+
+    /// Puts a new export in the place of a dead letter, at `now`: of the profile's present state, or as it was. Returns when
+    /// that is on disk.
+    ///
+    /// # Errors
+    /// [`NotRedriven`].
+    pub async fn redrive(
+        &self,
+        destination: &DestinationId,
+        number: u64,
+        how: Redrive,
+        now: Timestamp,
+    ) -> Result<Redriven, NotRedriven> {
+        let letter = self.store.letter(destination, number).await?;
+        let letter = letter.ok_or_else(|| NotRedriven::Missing { destination: destination.clone(), number })?;
+        let identities = payload::identities(&letter.body).ok_or(NotRedriven::Unreadable)?;
+        let (plan, to) = (self.plan.clone(), destination.clone());
+        let remake = move |letter: &Letter, found: Found| remake(&plan, &to, how, letter, &found, now);
+        self.store.redrive(destination, number, how, identities, remake).await
+    }
+}
+
+/// Decides what takes the place of a dead letter, whose identities lead to what was `found`.
+///
+/// The profile is the one whose lines the letter stands in; where it was lost, the one that has taken its identities.
+/// Its memberships are those it was last given: what rules say by now comes with the next update.
+///
+/// # Errors
+/// [`NotRedriven::NotConfigured`] and [`NotRedriven::Unreadable`].
+pub fn remake(
+    plan: &Plan,
+    destination: &DestinationId,
+    how: Redrive,
+    Letter { letter, reasons, body }: &Letter,
+    found: &Found,
+    now: Timestamp,
+) -> Result<Remade, NotRedriven> {
+    let profiles: Option<Vec<Profile>> = found.snapshots.iter().map(|snapshot| Profile::read(snapshot)).collect();
+    let mut profiles = profiles.ok_or(NotRedriven::Unreadable)?;
+    let is_of_letter = |profile: &Profile| profile.lines().iter().any(|line| letter.export.lines.contains(line));
+    profiles.sort_by_key(|profile| (!is_of_letter(profile), profile.key));
+    let profile = profiles.first();
+    let body = match (how, profile) {
+        (Redrive::AsWas, _) => body.to_vec(),
+        (Redrive::Present, None) => return Ok(Remade::Moot),
+        (Redrive::Present, Some(profile)) => {
+            let mapping = plan.mappings.iter().find(|mapping| mapping.destination == *destination);
+            let mapping = mapping.ok_or_else(|| NotRedriven::NotConfigured(destination.clone()))?;
+            let status = |id: &AudienceId| profile.memberships.status(RULE_NAMESPACE, id);
+            if !mapping.audiences.iter().any(|id| status(id) == Some(Status::Realized)) {
+                return Ok(Remade::Moot);
+            }
+            payload::body(mapping, profile, &profile.view())
+        }
+    };
+    let mut lines = profile.map(Profile::lines).unwrap_or_default();
+    let of_letter = letter.export.lines.iter().filter(|line| !lines.contains(line)).copied().collect::<Vec<_>>();
+    lines.extend(of_letter);
+    let of = letter.export.id;
+    let reasons = reasons.iter().filter(|reason| !matches!(reason, Reason::Redrive(_))).cloned();
+    let export = NewExport {
+        destination: destination.clone(),
+        id: ExportId::of(UpdateId::new(now), now, destination),
+        body,
+        reasons: reasons.chain([Reason::Redrive(of)]).collect(),
+    };
+    Ok(Remade::Export { export, lines, accepted_at: now })
 }
 
 /// Decides what `update` does to the profiles that its identities lead to: those in `before`, and those that are `lost`.
@@ -144,5 +213,7 @@ fn export(mapping: &Mapping, effect: &Effect<'_>, view: &Attributes, update: &Pr
     })
 }
 
+#[cfg(test)]
+mod redrive_tests;
 #[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     audience::{AudienceId, RULE_NAMESPACE},
     destination::Mapping,
+    export::ExportId,
     profile::{Profile, membership::Status, path::Attributes},
 };
 
@@ -23,6 +24,8 @@ pub enum Reason {
     IdentityAdded,
     /// A mapped attribute was written or removed.
     AttributeWritten(String),
+    /// A person put it in the place of this export, which was a dead letter.
+    Redrive(ExportId),
 }
 
 /// What an update did to a profile.

@@ -31,7 +31,7 @@ const OWNERS: &[(&str, &[&str])] = &[
 const ARROWS: &[(&str, &[&str])] = &[
     ("src/profile/", &["store", "pipeline", "inlet", "delivery", "destination", "tls", "export", "trigger"]),
     ("src/audience/", &["store", "pipeline", "inlet", "delivery", "destination", "tls", "export", "trigger"]),
-    ("src/trigger.rs", &["store", "pipeline", "inlet", "delivery", "tls", "export"]),
+    ("src/trigger.rs", &["store", "pipeline", "inlet", "delivery", "tls"]),
     ("src/export.rs", &["store", "pipeline", "inlet", "delivery", "tls"]),
     ("src/destination/", &["store", "pipeline", "inlet", "delivery"]),
     ("src/pipeline", &["inlet", "delivery", "tls"]),

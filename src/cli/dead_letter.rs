@@ -55,18 +55,33 @@ fn list(store: &Store, only: Option<&DestinationId>, json: bool) -> Result<(), F
             "DEAD SINCE", "DESTINATION", "CAUSE", "LAST OUTCOME"
         ))?;
     }
-    for destination in store.queues().map(|(id, _)| id).filter(|id| only.is_none_or(|only| only == *id)) {
+    let mut damaged = 0;
+    for (destination, _) in store.queues().iter().filter(|(id, _)| only.is_none_or(|only| only == id)) {
         let mut from = 0;
         loop {
-            let page = store.dead_letters(destination, from, PAGE);
+            let page = store.dead_letters(destination, from, PAGE)?;
             let Some((last, _)) = page.last() else { break };
             from = last + 1;
-            for (_, letter) in &page {
-                print(&line(destination, letter, json))?;
+            for (number, letter) in &page {
+                damaged += u64::from(letter.is_none());
+                let line = letter.as_ref().map(|letter| line(destination, letter, json));
+                print(&line.unwrap_or_else(|| damaged_line(destination, *number, json)))?;
             }
         }
     }
-    Ok(())
+    match damaged {
+        0 => Ok(()),
+        _ => Err(Failure::failed(anyhow::anyhow!(
+            "{damaged} dead letters fail their checksum; `postern store check` says what else does"
+        ))),
+    }
+}
+
+fn damaged_line(destination: &DestinationId, number: u64, json: bool) -> String {
+    match json {
+        false => format!("{:<20}  {destination:<20}  {:<9}  {:<24}  number {number}", "-", "damaged", "-"),
+        true => json!({ "destination": destination, "number": number, "damaged": true }).to_string(),
+    }
 }
 
 fn line(destination: &DestinationId, letter: &DeadLetter, json: bool) -> String {

@@ -80,7 +80,7 @@ impl From<ConfigError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let exit = match &error {
-            StoreError::Missing(_) => Exit::Missing,
+            StoreError::Missing(_) | StoreError::Unknown(_) => Exit::Missing,
             StoreError::InUse(_) | StoreError::Busy => Exit::TryLater,
             StoreError::Newer { .. } => Exit::Configuration,
             StoreError::Directory { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {

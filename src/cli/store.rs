@@ -205,7 +205,7 @@ struct Counted<'c>(&'c Counters);
 
 impl fmt::Display for Counted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counters { profiles, applied, unchanged, quarantined, live_bytes, destinations } = self.0;
+        let Counters { profiles, applied, unchanged, quarantined, live_bytes, destinations, .. } = self.0;
         writeln!(f, "profiles     {}", HumanCount(*profiles))?;
         writeln!(f, "updates      {} applied, {} unchanged", HumanCount(*applied), HumanCount(*unchanged))?;
         for (id, counted) in destinations {

@@ -1,8 +1,14 @@
 //! `[store]`: when inlets close, and what is done with a damaged store.
 
-use super::file::Item;
-use crate::store::{Keeping, Limits};
+use std::{ops::RangeInclusive, time::Duration};
 
+use super::{duration::duration, file::Item};
+use crate::store::{Keeping, Limits, Receipts};
+
+/// Longer than a year nobody asks what a profile was sent.
+const RECEIPTS_KEPT_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// A hundred million take some five gigabytes.
+const RECEIPTS_MAX: RangeInclusive<usize> = 1..=100_000_000;
 /// Smaller limits would close at once.
 const BYTES_MIN: u64 = 1024 * 1024;
 
@@ -17,13 +23,16 @@ pub(super) fn store(item: &Item<'_>) -> Option<Keeping> {
     let free_min = section.optional("free_min").map(|item| bytes(&item, BYTES_MIN));
     let choices = &[("refuse", false), ("salvage", true)];
     let salvages = section.or("on_damaged", "\"refuse\"", |item| item.choice(choices));
+    let kept = section.or("receipts_kept", "\"168h\"", |item| duration(&item, Duration::ZERO..=RECEIPTS_KEPT_MAX));
+    let receipts_max = section.or("receipts_max", "1000000", |item| item.integer(RECEIPTS_MAX));
     section.close();
     let (soft, hard) = (soft?, hard?);
     if soft > hard {
         return item.refuse("soft_limit is above hard_limit: it would never warn");
     }
     let limits = Limits { soft, hard, free_min: free_min.map_or(Some(None), |bytes| bytes.map(Some))? };
-    Some(Keeping { limits, salvages: salvages? })
+    let receipts = Receipts { kept: kept?, count_max: receipts_max? as u64 };
+    Some(Keeping { limits, salvages: salvages?, receipts })
 }
 
 fn bytes(item: &Item<'_>, bytes_min: u64) -> Option<u64> {

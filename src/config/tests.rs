@@ -90,6 +90,19 @@ fn empty_file_means_the_defaults() {
 }
 
 #[test]
+fn receipts_are_kept_for_a_week_unless_the_file_says_otherwise() {
+    let folder = Folder::new();
+    let receipts = |text: &str| folder.parse(text).unwrap().store.receipts;
+
+    let (default, off) = (receipts(""), receipts("[store]\nreceipts_kept = \"0s\"\nreceipts_max = 5"));
+
+    assert_eq!((default.kept, default.count_max), (Duration::from_secs(7 * 24 * 3600), 1_000_000));
+    assert_eq!((off.kept, off.count_max), (Duration::ZERO, 5));
+    let refused = folder.refusal("[store]\nreceipts_kept = \"9000h\"\nreceipts_max = 0");
+    assert_eq!(refused.len(), 2, "{refused:?}");
+}
+
+#[test]
 fn destination_has_defaults() {
     let config = Folder::new().parse(&destination("")).unwrap();
 

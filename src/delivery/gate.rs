@@ -234,7 +234,7 @@ impl Gate {
 
     fn delivered(&mut self, now: Timestamp) {
         self.last_delivery = Some(now);
-        self.standing = Standing { hold: None, accepted_with: Some(self.certificate) };
+        self.standing = Standing { hold: None, accepted_with: Some(self.certificate), ..self.standing };
         if !matches!(self.state, State::Throttled { .. }) {
             self.state = OPEN;
         }
@@ -261,7 +261,7 @@ mod tests {
 
     /// A gate of a receiver that has accepted our certificate before.
     fn gate() -> Gate {
-        let standing = Standing { hold: None, accepted_with: Some(certificate("a")) };
+        let standing = Standing { hold: None, accepted_with: Some(certificate("a")), paused: None };
         Gate::new(standing, certificate("a"), at(0))
     }
 
@@ -325,7 +325,10 @@ mod tests {
 
         let judgement = gate.judge(&export, 9, Outcome::Delivered(204), now);
 
-        assert_eq!(judgement.standing, Some(Standing { hold: None, accepted_with: Some(certificate("a")) }));
+        assert_eq!(
+            judgement.standing,
+            Some(Standing { hold: None, accepted_with: Some(certificate("a")), paused: None })
+        );
         assert_eq!(gate.allowance(now), Allowance::Due);
     }
 
@@ -350,7 +353,7 @@ mod tests {
     #[test]
     fn receiver_that_never_accepted_our_certificate_is_held_at_400_and_403() {
         for outcome in [Outcome::Refused(400), Outcome::Retryable(Trouble::Status(403))] {
-            let accepted_another = Standing { hold: None, accepted_with: Some(certificate("b")) };
+            let accepted_another = Standing { hold: None, accepted_with: Some(certificate("b")), paused: None };
             let mut gate = Gate::new(accepted_another, certificate("a"), at(0));
 
             let judgement = gate.judge(&export(), 1, outcome.clone(), at(0));
@@ -401,7 +404,7 @@ mod tests {
     #[test]
     fn hold_survives_a_restart_and_begins_with_a_probe() {
         let hold = Hold { fault: Fault::Failing, since: at(0) };
-        let standing = Standing { hold: Some(hold), accepted_with: Some(certificate("a")) };
+        let standing = Standing { hold: Some(hold), accepted_with: Some(certificate("a")), paused: None };
 
         let mut gate = Gate::new(standing, certificate("a"), at(100));
 

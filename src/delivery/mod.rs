@@ -165,10 +165,12 @@ impl Worker {
         let next = claim.export.clone().after(judgement.outcome.clone(), judgement.charge, delays, now);
         let attempts = claim.export.attempts.len() + usize::from(judgement.charge == Charge::Attempt);
         match &next {
-            Next::Delivered => {
+            Next::Delivered(_) => {
                 metrics::delivered(&destination, now.since(claim.export.accepted_at));
                 debug!(%destination, export = %id, "export delivered");
             }
+            // No POST ends so.
+            Next::Dropped => {}
             Next::Waiting(_) if judgement.charge == Charge::Attempt => {
                 warn!(%destination, export = %id, attempts, outcome = %judgement.outcome, detail, "attempt failed");
             }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::Mapping;
 use crate::profile::{
     Profile,
+    identity::{Identity, Namespace},
     membership::{Membership, Status},
     path::{AttributePath, Attributes},
 };
@@ -35,6 +36,19 @@ pub fn body(mapping: &Mapping, profile: &Profile, view: &Attributes) -> Vec<u8> 
     body.insert("segmentMembership", segment_membership(mapping, profile));
     body.insert("identityMap", identity_map(profile));
     serde_json::to_vec(&body).expect("a body has text keys only")
+}
+
+/// The identities that a body names; `None` when it has none that can be read.
+pub fn identities(body: &[u8]) -> Option<Vec<Identity>> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let mut found = Vec::new();
+    for (namespace, items) in body.get("identityMap")?.as_object()? {
+        let namespace = Namespace::parse(namespace).ok()?;
+        for item in items.as_array()? {
+            found.push(Identity::new(namespace.clone(), item.get("id")?.as_str()?).ok()?);
+        }
+    }
+    (!found.is_empty()).then_some(found)
 }
 
 /// Places what stands at `path` in `view` at the same place in `body`.

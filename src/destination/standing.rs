@@ -11,6 +11,9 @@ pub struct Standing {
     pub hold: Option<Hold>,
     /// The certificate of ours over which it last accepted an export.
     pub accepted_with: Option<Fingerprint>,
+    /// Since when a person has it paused.
+    #[serde(default)]
+    pub paused: Option<Timestamp>,
 }
 
 /// A destination that waits for a reason other than a person's wish.

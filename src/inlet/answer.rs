@@ -89,6 +89,7 @@ impl From<StoreError> for Problem {
             | StoreError::InUse(_)
             | StoreError::Newer { .. }
             | StoreError::Missing(_)
+            | StoreError::Unknown(_)
             | StoreError::Damaged { .. } => (StatusCode::SERVICE_UNAVAILABLE, "Not Stored", "store_failed"),
         };
         Self::new(status, title, reason, error.to_string())

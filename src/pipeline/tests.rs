@@ -59,11 +59,11 @@ impl Kept {
     }
 }
 
-fn identity(namespace: &str, id: &str) -> Identity {
+pub(super) fn identity(namespace: &str, id: &str) -> Identity {
     Identity::new(Namespace::parse(namespace).unwrap(), id).unwrap()
 }
 
-fn update(second: i64, ids: &[(&str, &str)], attributes: Value) -> ProfileUpdate {
+pub(super) fn update(second: i64, ids: &[(&str, &str)], attributes: Value) -> ProfileUpdate {
     let now = Timestamp::from_millis(second * 1000);
     let Value::Object(attributes) = attributes else { panic!("attributes are an object") };
     ProfileUpdate {

@@ -109,6 +109,11 @@ impl Profile {
         }
     }
 
+    /// Reads a stored snapshot; `None` when it is none.
+    pub fn read(snapshot: &[u8]) -> Option<Self> {
+        serde_json::from_slice(snapshot).ok()
+    }
+
     /// The profile that `parts` are together: the union of their fragments, identities and memberships under the
     /// smallest of their keys, whatever the order they come in. `None` of no parts.
     pub fn joined(mut parts: Vec<Self>) -> Option<Self> {

@@ -12,7 +12,7 @@ use super::{
     layout,
     meta::{Entry, Meta},
     record::{self, Record},
-    survey::{Met, Reach, Share, Survey},
+    survey::{Damaged, Met, Reach, Share, Survey},
 };
 use crate::{
     clock::Timestamp,
@@ -27,8 +27,8 @@ const BATCHES: u32 = 64;
 /// What is copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// All of it; records that fail their checksum go to quarantine. Counters that do not agree with what there is are an
-    /// error: something is missing.
+    /// All of it; records that fail their checksum go to quarantine. Counters that do not agree with what there is, damaged
+    /// or not, are an error: something is missing.
     Whole,
     /// What reads; the counters are made to agree.
     WhatReads,
@@ -58,14 +58,42 @@ impl NoCopy {
     }
 }
 
-/// Copies the records of `from` into `to`, which is empty, and flushes it. `progress` hears of the bytes written so far.
-/// Returns what there was, and the counters of the copy.
-pub(super) fn copy(
+/// Copies the records of `from`, which stands in `source`, beside the store in `files`, to be swapped in; a copy that fails
+/// leaves nothing behind.
+pub(super) fn copy_beside(
     from: &sled::Db,
-    to: &sled::Db,
+    source: &Files,
+    files: &Files,
     mode: Mode,
     progress: &mut dyn FnMut(u64),
-) -> Result<(Survey, Meta), NoCopy> {
+) -> Result<(Survey, Meta), StoreError> {
+    let abandon = Abandon(Some(files));
+    let copied = copy(from, &files.open_copy()?, mode, progress);
+    let copied = copied.map_err(|error| error.of(source))?;
+    abandon.keep();
+    Ok(copied)
+}
+
+/// Removes a copy unless it is kept, also when sled panics.
+struct Abandon<'f>(Option<&'f Files>);
+
+impl Abandon<'_> {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Abandon<'_> {
+    fn drop(&mut self) {
+        if let Some(files) = self.0 {
+            files.abandon_copy();
+        }
+    }
+}
+
+/// Copies the records of `from` into `to`, which is empty, and flushes it. `progress` hears of the bytes written so far.
+/// Returns what there was, and the counters of the copy.
+fn copy(from: &sled::Db, to: &sled::Db, mode: Mode, progress: &mut dyn FnMut(u64)) -> Result<(Survey, Meta), NoCopy> {
     let reach = match mode {
         Mode::Whole => Reach::ToTheFirstFault,
         Mode::WhatReads | Mode::Older(_) => Reach::AroundFaults,
@@ -156,7 +184,14 @@ fn agreed(survey: &Survey, mode: Mode, live_bytes: i64) -> Result<Meta, NoCopy> 
         (None, Mode::WhatReads | Mode::Older(_)) => Meta::default(),
         (None, Mode::Whole) => return Err(NoCopy::Differs("its counters are gone".to_owned())),
     };
-    let differences = survey.differences(&meta);
+    if mode == Mode::Whole {
+        // What is damaged excuses itself, and nothing that is missing besides.
+        let missing = survey.differences(&meta, Damaged::Counted);
+        if !missing.is_empty() {
+            return Err(NoCopy::Differs(missing.join("; ")));
+        }
+    }
+    let differences = survey.differences(&meta, Damaged::Gone);
     // Its own count is as good as any, and no reason to refuse a copy.
     meta.live_bytes = live_bytes;
     meta.quarantined += survey.damaged;
@@ -164,10 +199,8 @@ fn agreed(survey: &Survey, mode: Mode, live_bytes: i64) -> Result<Meta, NoCopy> 
     if differences.is_empty() && !is_older {
         return Ok(meta);
     }
-    if mode == Mode::Whole && survey.damaged == 0 {
-        return Err(NoCopy::Differs(differences.join("; ")));
-    }
     meta.profiles = survey.profiles;
+    meta.receipts = survey.receipts;
     meta.last_profile = None;
     meta.last_number = meta.last_number.max(survey.last_number);
     let next = meta.last_number + 1;
@@ -182,12 +215,15 @@ fn agreed(survey: &Survey, mode: Mode, live_bytes: i64) -> Result<Meta, NoCopy> 
         }
         if let Some(entry) = meta.entry_numbered(*number) {
             let (waiting, dead) = if is_older { (0, share.dead + share.waiting) } else { (share.waiting, share.dead) };
-            let there = entry.delivered + dead + waiting;
-            entry.dead = dead;
+            let there = entry.delivered + dead + waiting + entry.dropped + entry.redriven + entry.moot;
+            entry.dead += dead.saturating_sub(entry.letters);
+            (entry.waiting, entry.letters) = (waiting, dead);
             entry.made = entry.made.max(there);
             entry.damaged = entry.made - there;
             entry.low_water = share.oldest.filter(|_| !is_older).unwrap_or(next);
         }
     }
+    // What was delivered and left no trace may be anything.
+    meta.forget_receipts();
     Ok(meta)
 }

@@ -133,6 +133,12 @@ impl Files {
         open_sled(&copy).map_err(|error| self.not_open(error))
     }
 
+    /// Removes a copy that came to nothing: it may hold the space that is wanted.
+    pub(super) fn abandon_copy(&self) {
+        // What is left is removed before the next copy, and at the next start.
+        let _ = remove(&self.dir.join("store.new"));
+    }
+
     /// Puts the finished copy, which ends at `commit`, in the place of the store, and the old one aside or away. Killed at any
     /// point, the store is the one or the other; when it fails, it is the old one.
     pub(super) fn swap(&self, keep_as: Option<&Path>, commit: u64) -> Result<(), StoreError> {

@@ -38,8 +38,13 @@ impl Frozen {
 
     /// What is to be sent; `None` when the reasons cannot be read.
     pub(super) fn body(&self) -> Option<Bytes> {
-        let (_, body) = postcard::take_from_bytes::<Vec<Reason>>(&self.bytes).ok()?;
-        Some(self.bytes.slice_ref(body))
+        self.open().map(|(_, body)| body)
+    }
+
+    /// Why it was made, and what is to be sent.
+    pub(super) fn open(&self) -> Option<(Vec<Reason>, Bytes)> {
+        let (reasons, body) = postcard::take_from_bytes(&self.bytes).ok()?;
+        Some((reasons, self.bytes.slice_ref(body)))
     }
 }
 

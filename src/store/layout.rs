@@ -16,6 +16,8 @@ pub(super) enum Table {
 }
 
 pub(super) const META: &[u8] = b"m";
+pub(super) const IDENTITIES: &[u8] = b"i";
+pub(super) const FORGETTING: &[u8] = b"f";
 
 pub(super) fn profile(key: &ProfileKey) -> Vec<u8> {
     [b"p", key.as_bytes().as_slice()].concat()
@@ -47,22 +49,22 @@ pub(super) fn standing(destination: u32) -> Vec<u8> {
     [b"g", destination.to_be_bytes().as_slice()].concat()
 }
 
+/// The receipts of one commit.
+pub(super) fn receipts(commit: u64) -> Vec<u8> {
+    [b"r", commit.to_be_bytes().as_slice()].concat()
+}
+
+/// A profile that is being forgotten.
+pub(super) fn forgetting(key: &ProfileKey) -> Vec<u8> {
+    [FORGETTING, key.as_bytes().as_slice()].concat()
+}
+
 pub(super) fn quarantined(key: &[u8]) -> Vec<u8> {
     [b"x", key].concat()
 }
 
-/// A destination's entries from number `from` to `to`, both included, that read well. Ends early where the disk fails.
-pub(super) fn scan<T: DeserializeOwned>(
-    db: &sled::Tree,
-    table: Table,
-    destination: u32,
-    from: u64,
-    to: u64,
-) -> impl Iterator<Item = (u64, T)> {
-    walk(db, table, destination, from, to).map_while(Result::ok).filter_map(|(number, value)| Some((number, value?)))
-}
-
-/// As [`scan`]; `None` for an entry that is damaged. The disk's failure is the last item.
+/// A destination's entries from number `from` to `to`, both included; `None` for one that is damaged. The disk's failure is
+/// the last item.
 pub(super) fn walk<T: DeserializeOwned>(
     db: &sled::Tree,
     table: Table,
@@ -91,7 +93,16 @@ pub(super) fn walk<T: DeserializeOwned>(
             let number = u64::from_be_bytes(key[key.len() - 8..].try_into().expect("keys end in a number"));
             match record::assemble(&db, key, &first) {
                 Ok(record) => return Some(Ok((number, Frozen::part(record).map(|(entry, _)| entry)))),
-                Err(Unreadable::Damaged) => return Some(Ok((number, None))),
+                // It may have gone, or was written anew, between one chunk and the next.
+                Err(Unreadable::Damaged) => match record::read(&db, key) {
+                    Ok(None) => continue,
+                    Ok(Some(record)) => return Some(Ok((number, Frozen::part(record).map(|(entry, _)| entry)))),
+                    Err(Unreadable::Damaged) => return Some(Ok((number, None))),
+                    Err(Unreadable::Failed(error)) => {
+                        failed = true;
+                        return Some(Err(error));
+                    }
+                },
                 Err(Unreadable::Failed(error)) => {
                     failed = true;
                     return Some(Err(error));

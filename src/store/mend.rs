@@ -21,6 +21,7 @@ use super::{
     copy::{self, Mode},
     live::Health,
     open::{self, Opened},
+    queue::Queue,
     writer::{Failure, Inbox, Shared},
 };
 use crate::metrics;
@@ -33,24 +34,28 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Tries until the store is open again; `None` when it is told to close before.
 pub(super) fn mend(shared: &Shared, failure: &Failure, inbox: &mut Inbox) -> Option<Opened> {
+    let live = &shared.live;
     let (mut wait, mut said) = (WAIT, String::new());
     loop {
         if refuse(shared, inbox, wait) == Told::ToClose {
             return None;
         }
-        if shared.queues.values().any(|queue| queue.held() > 0) {
+        if shared.queues.all().iter().any(|(_, queue)| queue.held() > 0) {
             continue;
         }
         // sled panics rather than errs on some damage, and when its last sync fails.
         let tried = catch_unwind(AssertUnwindSafe(|| try_once(shared, failure)));
         match tried.unwrap_or_else(|_| Err(shared.files.damaged("the database broke off"))) {
             Ok((opened, how)) => {
-                let reset = |(id, entry)| shared.queues[id].reset(entry, opened.meta.last_number);
+                let last_number = opened.meta.last_number;
+                // One that was introduced and never answered for is on disk perhaps, and has no queue yet.
+                let make = |entry| Queue::new(live.clone(), entry, last_number, shared.commands.clone());
+                let reset = |(id, entry)| shared.queues.get_or_make(id, || make(entry)).reset(entry, last_number);
                 // What was told in the meantime is of the store before; nobody can claim until it is mended.
                 if !opened.meta.destinations().all(reset) || refuse(shared, inbox, Duration::ZERO) == Told::ToClose {
                     continue;
                 }
-                shared.live.mended(opened.db.clone());
+                live.mended(opened.db.clone());
                 metrics::recovered(how);
                 info!(how, "the store is whole again; updates are taken");
                 return Some(opened);
@@ -102,8 +107,7 @@ fn try_once(shared: &Shared, failure: &Failure) -> Result<(Opened, &'static str)
         true => (open::open(files)?, "reopened"),
         false => {
             let old = files.open()?;
-            let copied = copy::copy(&old, &files.open_copy()?, Mode::Whole, &mut |_| {});
-            let (_, meta) = copied.map_err(|error| error.of(files))?;
+            let (_, meta) = copy::copy_beside(&old, files, files, Mode::Whole, &mut |_| {})?;
             drop(old);
             files.swap(None, meta.commit)?;
             (open::open(files)?, "rebuilt")

@@ -10,9 +10,11 @@
 //! | `n` | destination (4) | its name: what can be salvaged needs it | when a destination is new |
 //! | `p` | profile key (16) | snapshot, as `pipeline` encodes it | each update |
 //! | `i` | folded namespace, 0, value | profile key | when an identity is new or its profile was joined |
-//! | `s` | destination (4), number (8) | [`Export`], with attempts and due time; then why it was made, and its body | made, each attempt, gone when settled |
-//! | `d` | destination (4), number (8) | [`DeadLetter`]; then the same | when an export dies |
+//! | `s` | destination (4), number (8) | [`Export`](crate::export::Export), with attempts and due time; then why it was made, and its body | made, each attempt, gone when settled |
+//! | `d` | destination (4), number (8) | [`DeadLetter`](crate::export::DeadLetter); then the same | when an export dies |
 //! | `g` | destination (4) | [`Standing`]: hold, last accepted certificate | with the settlement that changed it |
+//! | `r` | commit (8) | the receipts of what that commit settled as delivered ([`receipts`]) | once a slice that delivers |
+//! | `f` | profile key (16) | what is still to be erased of a profile that is forgotten ([`forget`]) | when that begins and ends |
 //! | `x` | the key of another record | its bytes, as found | when a record fails its checksum |
 //!
 //! Each record carries a format version, a checksum over key and payload, and its length ([`record`]). It is cut into
@@ -28,12 +30,15 @@
 //! profile and its exports are one commit, and a 2xx means that both are on disk. Where the file system can, the kernel syncs
 //! each write of sled besides ([`files`]): sled counts on that when it uses a place again.
 //!
+//! Whatever else is wished, by a person mostly, runs on the same thread and is answered after the same sync ([`wish`]): a new
+//! destination, a standing, what is dropped ([`mod@drop`]), forgotten ([`forget`]) or sent again ([`redrive`]).
+//!
 //! # What readers see
 //!
 //! Exports are numbered as they are made. A destination's [`Queue`] sees none above the last synced number, and holds no
 //! more than a window of them in memory; due times are in the records, so a restart or a week makes no difference. A
 //! [`Claim`] is an export in somebody's hands; it is settled, or given back when it is dropped. After a crash every claim
-//! is simply a waiting export again.
+//! is simply a waiting export again. Operators read the database itself, page by page ([`look`], [`count`]).
 //!
 //! # When it fails
 //!
@@ -45,50 +50,62 @@
 //! # How full it is
 //!
 //! Inlets close at a limit of live bytes or of free disk space ([`space`]), and open again as exports drain.
-//!
-//! Left out so far: receipts.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, thread::JoinHandle};
+use std::{path::Path, sync::Arc, thread::JoinHandle};
 
-use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, TryAcquireError, mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use crate::{
     destination::{DestinationId, Standing},
-    export::{DeadLetter, Export, Next},
+    export::Next,
     profile::{Refusal, identity::Identity},
 };
 
 mod change;
 mod copy;
+mod count;
+mod drop;
 mod files;
 mod flush;
+mod forget;
 mod frozen;
 mod layout;
 mod live;
+mod look;
 mod mend;
 mod meta;
 mod open;
 mod queue;
+mod queues;
+mod receipts;
 mod record;
+mod redrive;
 mod space;
+mod still;
 mod survey;
 mod syncer;
 pub mod upkeep;
 mod window;
+mod wish;
 mod writer;
 
 pub use change::{Change, Found};
+pub use count::FullCount;
+pub use drop::{Discarded, Dropped};
+pub use forget::Forgotten;
 pub use live::Health;
+pub use look::{Place, State, Whole};
 pub use meta::{Counters, DestinationCounters};
 pub use queue::{Claim, Queue};
+pub use receipts::{Receipt, Receipts};
+pub use redrive::{Letter, NotRedriven, Redrive, Redriven, Remade};
 pub use space::{Limits, Room};
 
 use files::{Files, Mark};
-use layout::Table;
 use live::Live;
 use open::Opened;
+use queues::Queues;
 use space::Space;
 use writer::{Answer, Command, Decide, Shared};
 
@@ -107,6 +124,8 @@ pub struct Keeping {
     pub limits: Limits,
     /// Whether what cannot be read may be left behind, rather than wait for a person.
     pub salvages: bool,
+    /// How long it is known what was delivered.
+    pub receipts: Receipts,
 }
 
 /// A handle to the store. Clones share it.
@@ -116,7 +135,7 @@ pub struct Store {
     space: Arc<Space>,
     commands: mpsc::UnboundedSender<Command>,
     room: Arc<Semaphore>,
-    queues: Arc<BTreeMap<DestinationId, Arc<Queue>>>,
+    queues: Arc<Queues>,
 }
 
 /// Owns the writer's thread, and with it the lock on the directory. [Closed](StoreOwner::close), it ends in order and says when; only
@@ -172,6 +191,9 @@ pub enum StoreError {
     #[error("the store or its disk is full until exports have drained; send the update again then")]
     Full,
 
+    /// No exports were ever made for it, and it is not configured.
+    #[error("the store knows no destination {0}")]
+    Unknown(DestinationId),
     /// More updates are waiting than we hold.
     #[error("{UPDATES_WAITING_MAX} updates are waiting for the disk")]
     Busy,
@@ -225,16 +247,16 @@ impl StoreOwner {
 
         let live = Arc::new(Live::new(opened.db.clone(), opened.meta.commit));
         let (commands, inbox) = mpsc::unbounded_channel();
-        let queue = |(id, entry): (&DestinationId, &_)| {
-            let queue = Queue::new(live.clone(), entry, opened.meta.last_number, commands.clone());
-            (id.clone(), Arc::new(queue))
-        };
-        let queues: Arc<BTreeMap<_, _>> = Arc::new(opened.meta.destinations().map(queue).collect());
+        let queues = Arc::new(Queues::default());
+        for (id, entry) in opened.meta.destinations() {
+            queues.get_or_make(id, || Queue::new(live.clone(), entry, opened.meta.last_number, commands.clone()));
+        }
         let space = Arc::new(Space::new(files.dir(), &keeping.limits).map_err(|source| files.error(source))?);
         let shared = Shared {
             files,
             live: live.clone(),
             space: space.clone(),
+            receipts: keeping.receipts,
             queues: queues.clone(),
             commands: commands.clone(),
         };
@@ -330,12 +352,12 @@ impl Store {
 
     /// The queue of a destination.
     pub fn queue(&self, destination: &DestinationId) -> Option<Arc<Queue>> {
-        self.queues.get(destination).cloned()
+        self.queues.get(destination)
     }
 
     /// All queues, by destination.
-    pub fn queues(&self) -> impl Iterator<Item = (&DestinationId, &Arc<Queue>)> {
-        self.queues.iter()
+    pub fn queues(&self) -> Vec<(DestinationId, Arc<Queue>)> {
+        self.queues.all()
     }
 
     /// How it is doing.
@@ -379,35 +401,17 @@ impl Store {
     /// What was last known of a destination.
     pub fn standing(&self, destination: &DestinationId) -> Standing {
         let read = || {
-            let (db, queue) = (self.live.db()?, self.queues.get(destination)?);
+            let (db, queue) = (self.live.db()?, self.queue(destination)?);
             let record = record::read(&db, &layout::standing(queue.destination())).ok()??;
             serde_json::from_slice(&record.payload).ok()
         };
         read().unwrap_or_default()
     }
-
-    /// A page of dead letters of a destination, oldest first, from number `from` on.
-    pub fn dead_letters(&self, destination: &DestinationId, from: u64, most: usize) -> Vec<(u64, DeadLetter)> {
-        self.page(Table::Dead, destination, from, |_| u64::MAX, most)
-    }
-
-    /// A page of waiting exports of a destination, oldest first, from number `from` on.
-    pub fn waiting(&self, destination: &DestinationId, from: u64, most: usize) -> Vec<(u64, Export)> {
-        self.page(Table::Schedule, destination, from, Queue::synced, most)
-    }
-
-    fn page<T: DeserializeOwned>(
-        &self,
-        table: Table,
-        destination: &DestinationId,
-        from: u64,
-        to: impl Fn(&Queue) -> u64,
-        most: usize,
-    ) -> Vec<(u64, T)> {
-        let (Some(db), Some(queue)) = (self.live.db(), self.queues.get(destination)) else { return Vec::new() };
-        layout::scan(&db, table, queue.destination(), from, to(queue)).take(most).collect()
-    }
 }
 
 #[cfg(test)]
+mod at_once_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wish_tests;

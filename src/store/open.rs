@@ -85,7 +85,7 @@ fn sample(db: &sled::Db, meta: &Meta) -> Result<(), Missing> {
         return Err(Missing::Of("the profile that was written last is gone".to_owned()));
     }
     for (destination, entry) in meta.destinations() {
-        let expected = entry.waiting().min(SAMPLE);
+        let expected = entry.waiting.min(SAMPLE);
         let waiting = layout::walk::<Export>(db, Table::Schedule, entry.number, entry.low_water, u64::MAX);
         let mut found = 0;
         for item in waiting.take(usize::try_from(expected).expect("a sample is small")) {

@@ -1,8 +1,11 @@
 //! A destination's queue: what may be sent now, as claims.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -13,12 +16,17 @@ use super::{
     frozen::Frozen,
     layout::{self, Table},
     live::{Health, Live},
+    look,
     meta::Entry,
     record::{self, Unreadable},
-    window::{Claimed, Made, WINDOW_MAX, Window},
+    window::{self, Claimed, Made, WINDOW_MAX, Window},
     writer::Command,
 };
-use crate::{clock::Timestamp, export::Export};
+use crate::{
+    clock::Timestamp,
+    export::{Export, ExportId},
+    profile::ProfileKey,
+};
 
 /// Exports are read from disk only where so many have room: each reading costs a walk.
 const ROOM_MIN: usize = WINDOW_MAX / 4;
@@ -52,7 +60,20 @@ pub struct Claim {
 pub(super) struct Released {
     pub(super) queue: Arc<Queue>,
     pub(super) number: u64,
+    pub(super) id: ExportId,
+    /// Whose it is: the first of its lines.
+    pub(super) profile: Option<ProfileKey>,
     pub(super) frozen: Frozen,
+}
+
+/// What came of asking for one export by its number.
+pub(super) enum Seized {
+    /// Nobody else gets it.
+    Taken(Box<Claim>),
+    /// Somebody else has it.
+    InFlight,
+    /// It does not wait, or is damaged and on its way to be put aside.
+    Missing,
 }
 
 impl Queue {
@@ -76,9 +97,11 @@ impl Queue {
     /// Claims up to `most` exports that are due at `now`: retries first, then by age. Reads from disk: not for the
     /// runtime's threads.
     pub fn claim_due(self: &Arc<Self>, now: Timestamp, most: usize) -> Vec<Claim> {
-        self.refill();
-        let due = self.take(&mut self.window(), |window| window.claim_due(now), most);
-        self.claim(due)
+        self.reading(|| {
+            self.refill();
+            let due = self.take(&mut self.window(), |window| window.claim_due(now), most);
+            self.claim(due)
+        })
     }
 
     /// As [`Queue::claim_due`], as long as nothing has to be read from disk: what was just made is in memory. `None` when
@@ -97,9 +120,72 @@ impl Queue {
     /// Claims the oldest export behind number `after` that is first in its line, due or not; from the front when there is
     /// none. Reads from disk.
     pub fn claim_head(self: &Arc<Self>, after: u64) -> Option<Claim> {
-        self.refill();
-        let head = self.take(&mut self.window(), |window| window.claim_head(after), 1);
-        self.claim(head).pop()
+        self.reading(|| {
+            self.refill();
+            let head = self.take(&mut self.window(), |window| window.claim_head(after), 1);
+            self.claim(head).pop()
+        })
+    }
+
+    /// Claims one export that is not to be sent, wherever it stands. Reads from disk.
+    pub(super) fn seize(self: &Arc<Self>, number: u64) -> Seized {
+        let seized = {
+            let mut window = self.window();
+            let seized = window.seize(number);
+            let is_taken = matches!(seized, window::Seized::Here(_) | window::Seized::Beyond);
+            self.held.fetch_add(usize::from(is_taken), Ordering::Relaxed);
+            seized
+        };
+        let claim = match seized {
+            window::Seized::InFlight => return Seized::InFlight,
+            window::Seized::Missing => return Seized::Missing,
+            window::Seized::Here(claimed) => self.reading(|| self.claim(vec![*claimed]).pop()),
+            window::Seized::Beyond => self.claim_beyond(number),
+        };
+        claim.map_or(Seized::Missing, |claim| Seized::Taken(Box::new(claim)))
+    }
+
+    /// Claims the oldest up to number `to`, none of which is to be sent, `most` at most. Reads from disk.
+    pub(super) fn seize_oldest(self: &Arc<Self>, to: u64, most: usize) -> Vec<Claim> {
+        self.reading(|| {
+            self.refill();
+            let oldest = self.take(&mut self.window(), |window| window.seize_oldest(to), most);
+            self.claim(oldest)
+        })
+    }
+
+    /// How many up to number `to` are in memory, and one more where some are not.
+    pub(super) fn waiting_to(&self, to: u64) -> u64 {
+        self.window().waiting_to(to)
+    }
+
+    /// Makes the claim of an export that is on disk alone and held already.
+    fn claim_beyond(self: &Arc<Self>, number: u64) -> Option<Claim> {
+        let key = layout::entry(Table::Schedule, self.destination, number);
+        let read = || {
+            let record = self.live.db().map(|db| record::read(&db, &key));
+            Some(record?.map(|record| record.map(Frozen::part::<Export>)))
+        };
+        let (queue, settled) = (self.clone(), false);
+        match self.reading(read) {
+            Some(Ok(Some(Some((export, frozen))))) => match frozen.body() {
+                Some(body) => return Some(Claim { queue, number, frozen: Some(frozen), export, body, settled }),
+                None => self.put_aside(number),
+            },
+            Some(Ok(Some(None)) | Err(Unreadable::Damaged)) => self.put_aside(number),
+            Some(Err(Unreadable::Failed(error))) => self.fail(&error),
+            Some(Ok(None)) | None => self.give_back(number, None),
+        }
+        self.held.fetch_sub(1, Ordering::Relaxed);
+        None
+    }
+
+    /// Does what reads from disk. sled panics rather than errs on some damage; that turns health red as an error does.
+    fn reading<T: Default>(&self, read: impl FnOnce() -> T) -> T {
+        catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+            self.fail(&look::broke_off());
+            T::default()
+        })
     }
 
     /// Takes exports out of the window, and counts them as held in the same moment.
@@ -130,7 +216,11 @@ impl Queue {
 
     /// Reads on where the window has room for a good part of what is missing.
     fn refill(self: &Arc<Self>) {
-        let Some((from, to, room)) = room_to_refill(&self.window()) else { return };
+        let (missing, cuts) = {
+            let window = self.window();
+            (room_to_refill(&window), window.cuts())
+        };
+        let Some((from, to, room)) = missing else { return };
         let Some(db) = self.live.db() else { return };
         let (mut read, mut reached) = (Vec::new(), to);
         for item in layout::walk(&db, Table::Schedule, self.destination, from, to) {
@@ -148,7 +238,7 @@ impl Queue {
                 break;
             }
         }
-        self.window().refill(read, from, reached);
+        self.window().refill(read, from, reached, cuts);
     }
 
     fn put_aside(self: &Arc<Self>, number: u64) {
@@ -182,6 +272,11 @@ impl Queue {
     /// How many are claimed: under way, or their settlement not yet on disk.
     pub fn claimed(&self) -> usize {
         self.window().claimed()
+    }
+
+    /// Whether somebody holds this export.
+    pub(super) fn is_claimed(&self, number: u64) -> bool {
+        self.window().is_claimed(number)
     }
 
     /// How many claims there are that are neither settled nor given back.
@@ -261,7 +356,8 @@ impl Claim {
     pub(super) fn release(mut self) -> (Released, Self) {
         self.settled = true;
         let frozen = self.frozen.take().expect("a claim is filled before it is handed out");
-        (Released { queue: self.queue.clone(), number: self.number, frozen }, self)
+        let (id, profile) = (self.export.id, self.export.lines.first().copied());
+        (Released { queue: self.queue.clone(), number: self.number, id, profile, frozen }, self)
     }
 }
 
@@ -277,4 +373,21 @@ impl Drop for Claim {
 /// What to read from disk next, where so much room is worth it.
 fn room_to_refill(window: &Window) -> Option<(u64, u64, usize)> {
     window.missing().filter(|(_, _, room)| *room >= ROOM_MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn database_that_breaks_off_while_it_is_read_turns_health_red() {
+        let db = sled::Config::new().temporary(true).open().unwrap();
+        let (live, (commands, mut inbox)) = (Arc::new(Live::new(db, 0)), mpsc::unbounded_channel());
+        let queue = Queue::new(live.clone(), &Entry::default(), 0, commands);
+
+        assert_eq!(queue.reading(|| -> Option<()> { panic!("as sled does on some damage") }), None);
+
+        assert_eq!(live.health(), Health::Failed);
+        assert!(matches!(inbox.try_recv(), Ok(Command::Failed)), "the writer is woken, and mends");
+    }
 }

@@ -123,6 +123,10 @@ impl Space {
         Room { open: self.admits(), live_bytes, free_bytes: free(&self.dir), limits }
     }
 
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Free bytes of the file system.
     pub(super) fn free(&self) -> u64 {
         free(&self.dir)

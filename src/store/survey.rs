@@ -7,11 +7,12 @@ use std::{
 
 use super::{
     meta::Meta,
+    receipts,
     record::{self, Record, Unreadable},
 };
 
 /// The first bytes of all keys, in their order; see the table in `store`.
-const TABLES: &[u8] = b"dgimnpsx";
+const TABLES: &[u8] = b"dfgimnprsx";
 /// What failed its checksum; its chunks are copied as they are.
 const QUARANTINE: u8 = b'x';
 
@@ -52,9 +53,13 @@ pub(super) struct Survey {
     pub(super) records: u64,
     /// Records that fail their checksum.
     pub(super) damaged: u64,
+    /// Of them, profiles; and whether receipts are among them.
+    pub(super) profiles_damaged: u64,
+    pub(super) receipts_damaged: u64,
     /// Places that could not be read, each with whatever stood there.
     pub(super) faults: u64,
     pub(super) profiles: u64,
+    pub(super) receipts: u64,
     pub(super) live_bytes: i64,
     pub(super) last_number: u64,
     pub(super) destinations: BTreeMap<u32, Share>,
@@ -68,6 +73,17 @@ pub(super) struct Share {
     pub(super) waiting: u64,
     pub(super) oldest: Option<u64>,
     pub(super) dead: u64,
+    /// Records that fail their checksum: of waiting exports, and of dead letters.
+    pub(super) damaged: [u64; 2],
+}
+
+/// What records that fail their checksum are taken for in a comparison with the counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Damaged {
+    /// They are there: the counters still count them.
+    Counted,
+    /// They are not.
+    Gone,
 }
 
 impl Survey {
@@ -131,24 +147,35 @@ impl Survey {
                 show(key, Met::Record(&record.payload))
             }
             Err(Unreadable::Damaged) => {
-                self.damaged += 1;
+                self.damage(key);
                 show(key, Met::Damaged)
             }
             Err(Unreadable::Failed(error)) => Err(error.into()),
         }
     }
 
+    fn damage(&mut self, key: &[u8]) {
+        self.damaged += 1;
+        match (key[0], destination(key)) {
+            (b'p', _) => self.profiles_damaged += 1,
+            (b'r', _) => self.receipts_damaged += 1,
+            (b's', Some(number)) => self.destinations.entry(number).or_default().damaged[0] += 1,
+            (b'd', Some(number)) => self.destinations.entry(number).or_default().damaged[1] += 1,
+            _ => {}
+        }
+    }
+
     fn count(&mut self, key: &[u8], Record { payload, length }: &Record) {
         self.records += 1;
         let number_at = |at: usize| key.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
-        let destination = key.get(1..5).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes);
-        match (key[0], destination) {
+        match (key[0], destination(key)) {
             (b'm', _) => return self.meta = serde_json::from_slice(payload).ok(),
             (b'g', _) => return,
             (b'n', Some(destination)) => {
                 self.destinations.entry(destination).or_default().name = String::from_utf8(payload.to_vec()).ok();
             }
             (b'p', _) => self.profiles += 1,
+            (b'r', _) => self.receipts += receipts::count(payload),
             (b's', Some(destination)) => {
                 let share = self.destinations.entry(destination).or_default();
                 share.waiting += 1;
@@ -169,23 +196,34 @@ impl Survey {
     }
 
     /// Where the counters say something else than what there is.
-    pub(super) fn differences(&self, meta: &Meta) -> Vec<String> {
+    pub(super) fn differences(&self, meta: &Meta, damaged: Damaged) -> Vec<String> {
         let mut found = Vec::new();
         let mut compare = |what: String, counted: u64, there: u64| {
             if counted != there {
                 found.push(format!("{what}: {counted} counted, {there} there"));
             }
         };
-        compare("profiles".to_owned(), meta.profiles, self.profiles);
+        let taken = |records: u64| if damaged == Damaged::Counted { records } else { 0 };
+        compare("profiles".to_owned(), meta.profiles, self.profiles + taken(self.profiles_damaged));
+        // How many a damaged record held, nobody knows.
+        if damaged == Damaged::Gone || self.receipts_damaged == 0 {
+            compare("receipts".to_owned(), meta.receipts, self.receipts);
+        }
+        let nothing = Share::default();
         for (id, entry) in meta.destinations() {
-            let (waiting, dead) =
-                self.destinations.get(&entry.number).map_or((0, 0), |share| (share.waiting, share.dead));
-            compare(format!("waiting exports of {id}"), entry.waiting(), waiting);
-            compare(format!("dead letters of {id}"), entry.dead, dead);
+            let Share { waiting, dead, damaged: [waiting_damaged, dead_damaged], .. } =
+                self.destinations.get(&entry.number).unwrap_or(&nothing);
+            compare(format!("waiting exports of {id}"), entry.waiting, waiting + taken(*waiting_damaged));
+            compare(format!("dead letters of {id}"), entry.letters, dead + taken(*dead_damaged));
         }
         if self.last_number > meta.last_number {
             found.push(format!("export {} is younger than the last one counted", self.last_number));
         }
         found
     }
+}
+
+/// The destination that a key names, if it does.
+fn destination(key: &[u8]) -> Option<u32> {
+    key.get(1..5).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes)
 }

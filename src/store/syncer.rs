@@ -14,6 +14,7 @@ use super::{
     files::Mark,
     flush::Flusher,
     queue::Queue,
+    still::Still,
     window::Made,
     writer::{Answer, Command, Failure, Shared},
 };
@@ -27,6 +28,10 @@ pub(super) struct Group {
     pub(super) settled: Vec<(Arc<Queue>, u64, Next)>,
     pub(super) put_aside: Vec<(Arc<Queue>, u64)>,
     pub(super) counts: Vec<oneshot::Sender<Counters>>,
+    /// Those who wait for what they wished.
+    pub(super) after: Vec<Box<dyn FnOnce() + Send>>,
+    /// What is done before the writer goes on.
+    pub(super) still: Option<Still>,
     /// Something was applied.
     pub(super) is_unsynced: bool,
     pub(super) commit: u64,
@@ -75,23 +80,26 @@ impl Syncer<'_> {
 
     /// Tells everybody: what was committed is on disk.
     fn answer(&self, group: Group) {
-        let Group { answers, mut made, settled, put_aside, counts, is_unsynced: _, commit: _, last_number, counters } =
-            group;
+        let Group { answers, mut made, settled, put_aside, counts, after, last_number, counters, still, .. } = group;
         for (queue, number, next) in settled {
             match next {
-                Next::Delivered | Next::Dead(_) => queue.finish(number),
+                Next::Delivered(_) | Next::Dead(_) | Next::Dropped => queue.finish(number),
                 Next::Waiting(export) => queue.give_back(number, Some(export)),
             }
         }
         put_aside.into_iter().for_each(|(queue, number)| queue.finish(number));
-        for (destination, queue) in self.shared.queues.iter() {
+        self.shared.queues.for_each(|destination, queue| {
             queue.publish(made.remove(destination).unwrap_or_default(), last_number);
-        }
+        });
+        after.into_iter().for_each(|tell| tell());
         for (answer, committed) in answers {
             // An error means that the sender has gone.
             let _ = answer.sender.send(Ok(committed));
         }
         self.shared.space.measure(counters.live_bytes);
         counts.into_iter().for_each(|answer| drop(answer.send(counters.clone())));
+        if let Some(still) = still {
+            still.run();
+        }
     }
 }

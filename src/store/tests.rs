@@ -1,58 +1,74 @@
 //! The store against a simple model over generated actions, crashes included; and what it does with damage.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    time::Duration,
+};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::*;
+use super::{layout::Table, *};
 use crate::{
     clock::Timestamp,
-    export::{Attempt, Cause, ExportId, NewExport, Outcome, Trouble},
-    profile::{ProfileKey, identity::Namespace, update::UpdateId},
+    export::{Attempt, Cause, DeadLetter, Export, ExportId, NewExport, Outcome, Trouble},
+    profile::{Profile, ProfileKey, identity::Namespace, update::UpdateId},
     trigger::Reason,
 };
 
 const DESTINATIONS: [&str; 2] = ["crm", "erp"];
 
-fn destination(index: usize) -> DestinationId {
+pub(super) fn destination(index: usize) -> DestinationId {
     DESTINATIONS[index].parse().unwrap()
 }
 
-fn identity(person: usize) -> Identity {
+/// One that comes while the store runs.
+pub(super) fn late() -> DestinationId {
+    "late".parse().unwrap()
+}
+
+pub(super) fn identity(person: usize) -> Identity {
     Identity::new(Namespace::parse("CRM").unwrap(), &person.to_string()).unwrap()
 }
 
-fn at(seconds: u64) -> Timestamp {
+pub(super) fn at(seconds: u64) -> Timestamp {
     Timestamp::from_millis(1_000_000) + Duration::from_secs(seconds)
 }
 
 /// A store and what should be in it.
-struct Tried {
+pub(super) struct Tried {
     dir: TempDir,
-    owner: StoreOwner,
-    now: u64,
-    people: BTreeMap<usize, Person>,
-    queues: [BTreeMap<u64, Waiting>; 2],
-    claims: Vec<(usize, Claim)>,
-    last_number: u64,
-    expected: [DestinationCounters; 2],
-    dead: [Vec<u64>; 2],
+    pub(super) keeping: Keeping,
+    pub(super) owner: StoreOwner,
+    pub(super) now: u64,
+    pub(super) people: BTreeMap<usize, Person>,
+    pub(super) queues: [BTreeMap<u64, Waiting>; 2],
+    pub(super) claims: Vec<(usize, Claim)>,
+    pub(super) last_number: u64,
+    pub(super) expected: [DestinationCounters; 2],
+    pub(super) dead: [BTreeMap<u64, DeadLetter>; 2],
+    pub(super) receipts: Vec<(usize, u64, ProfileKey)>,
+    /// Those of them that are gone again, as the youngest number of each destination.
+    pub(super) swept: [u64; 2],
+    pub(super) introduced: bool,
+    pub(super) forgotten: u64,
     applied: u64,
 }
 
 #[derive(Clone, PartialEq, Debug)]
-struct Person {
-    key: ProfileKey,
+pub(super) struct Person {
+    pub(super) key: ProfileKey,
     snapshot: Vec<u8>,
-    lines: Vec<ProfileKey>,
+    pub(super) lines: Vec<ProfileKey>,
 }
 
 #[derive(Clone, Debug)]
-struct Waiting {
-    export: Export,
-    body: Vec<u8>,
-    claimed: bool,
+pub(super) struct Waiting {
+    pub(super) export: Export,
+    pub(super) body: Vec<u8>,
+    pub(super) claimed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -64,6 +80,12 @@ enum Action {
     Settle { claim: usize, end: End },
     GiveBack { claim: usize },
     Wait { seconds: u64 },
+    Drop { from: usize, number: u64 },
+    DropLetter { from: usize, letter: usize },
+    Discard { from: usize },
+    Redrive { from: usize, letter: usize, how: Redrive, moot: bool },
+    Forget { person: usize },
+    Introduce,
     Reopen,
     Crash,
 }
@@ -75,16 +97,37 @@ enum End {
     Dead,
 }
 
-fn open(dir: &Path) -> StoreOwner {
-    StoreOwner::open(dir, &[destination(0), destination(1)], &Keeping::default()).unwrap()
+pub(super) fn open(dir: &Path) -> StoreOwner {
+    open_as(dir, &Keeping::default())
+}
+
+fn open_as(dir: &Path, keeping: &Keeping) -> StoreOwner {
+    StoreOwner::open(dir, &[destination(0), destination(1)], keeping).unwrap()
 }
 
 impl Tried {
-    fn new() -> Self {
+    fn new(keeping: Keeping) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let owner = open(dir.path());
-        let (people, queues, claims, expected, dead) = Default::default();
-        Self { dir, owner, now: 0, people, queues, claims, last_number: 0, expected, dead, applied: 0 }
+        let owner = open_as(dir.path(), &keeping);
+        let (people, queues, claims, expected, dead, receipts) = Default::default();
+        let (introduced, now, last_number, forgotten, applied, swept) = Default::default();
+        Self {
+            dir,
+            keeping,
+            owner,
+            now,
+            people,
+            queues,
+            claims,
+            last_number,
+            expected,
+            dead,
+            receipts,
+            swept,
+            introduced,
+            forgotten,
+            applied,
+        }
     }
 
     async fn act(&mut self, action: Action) {
@@ -102,6 +145,15 @@ impl Tried {
             }
             Action::Settle { .. } | Action::GiveBack { .. } => {}
             Action::Wait { seconds } => self.now += seconds,
+            Action::Drop { from, number } => self.drop_export(from, number % (self.last_number + 2)).await,
+            Action::DropLetter { from, letter } => self.drop_letter(from, letter).await,
+            Action::Discard { from } => self.discard(from).await,
+            Action::Redrive { from, letter, how, moot } => self.redrive(from, letter, how, moot).await,
+            Action::Forget { person } => self.forget(person).await,
+            Action::Introduce => {
+                self.owner.store().introduce(late()).await.unwrap();
+                self.introduced = true;
+            }
             Action::Reopen => self.open_again(None),
             Action::Crash => {
                 let copy = tempfile::tempdir().unwrap();
@@ -120,7 +172,11 @@ impl Tried {
         let key = found.first().map_or_else(|| id.into(), |person| person.key);
         let mut lines: Vec<ProfileKey> = found.iter().flat_map(|person| person.lines.clone()).collect();
         lines.extend(found.is_empty().then_some(key));
-        let snapshot = vec![self.applied as u8; bytes];
+        let mut profile = Profile { absorbed: lines[1..].to_vec(), ..Profile::new(key) };
+        let with = self.people.iter().filter(|(_, person)| found.iter().any(|part| part.key == person.key));
+        profile.identities.extend(with.map(|(number, _)| *number).chain(people.iter().copied()).map(identity));
+        let padding = (0..bytes).map(|at| b" \n\t"[(at * 7 + at / 3) % 3]);
+        let snapshot = serde_json::to_vec(&profile).unwrap().into_iter().chain(padding).collect::<Vec<u8>>();
         let absorbed: Vec<ProfileKey> = found.iter().skip(1).map(|person| person.key).collect();
         let moved = self.people.iter().filter(|(_, p)| absorbed.contains(&p.key)).map(|(n, _)| identity(*n)).collect();
         let exports: Vec<NewExport> = (0..2)
@@ -212,13 +268,15 @@ impl Tried {
             End::Delivered => {
                 self.queues[from].remove(&number);
                 self.expected[from].delivered += 1;
-                Next::Delivered
+                self.receipts.push((from, number, export.lines[0]));
+                Next::Delivered(Attempt { at: at(self.now), outcome: Outcome::Delivered(200) })
             }
             End::Dead => {
                 self.queues[from].remove(&number);
-                self.expected[from].dead += 1;
-                self.dead[from].push(number);
-                Next::Dead(DeadLetter { export, at: at(self.now), cause: Cause::Refused })
+                self.expected[from].died += 1;
+                let letter = DeadLetter { export, at: at(self.now), cause: Cause::Refused };
+                self.dead[from].insert(number, letter.clone());
+                Next::Dead(letter)
             }
             End::Retry { seconds } => {
                 export.attempts.push(attempt);
@@ -239,26 +297,30 @@ impl Tried {
         std::mem::replace(&mut self.owner, next).close();
         // The stand-in goes, and the store comes from the old directory, or the copy of it.
         let dir = copy.unwrap_or_else(|| std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap()));
-        let back = open(dir.path());
+        let back = open_as(dir.path(), &self.keeping);
         std::mem::replace(&mut self.owner, back).close();
         self.dir = dir;
     }
 
-    async fn verify(&self) {
+    async fn verify(&mut self) {
         let counters = self.owner.store().counters().await.unwrap();
-        assert_eq!((counters.applied, counters.quarantined), (self.applied, 0));
+        assert_eq!((counters.accepted, counters.applied, counters.quarantined), (self.applied, self.applied, 0));
+        let profiles: BTreeSet<ProfileKey> = self.people.values().map(|person| person.key).collect();
+        assert_eq!((counters.profiles, counters.forgotten), (profiles.len() as u64, self.forgotten));
+        assert_eq!(counters.destinations.contains_key(&late()), self.introduced);
+        self.verify_receipts(&counters);
+        assert_eq!(counters.differences(), [] as [String; 0]);
         for index in 0..2 {
-            let waiting = self.queues[index].len() as u64;
-            let expected = DestinationCounters { waiting, ..self.expected[index] };
+            let (waiting, dead) = (self.queues[index].len() as u64, self.dead[index].len() as u64);
+            let expected = DestinationCounters { waiting, dead, ..self.expected[index] };
             assert_eq!(counters.destinations[&destination(index)], expected);
             let store = self.owner.store();
-            let stored = store.waiting(&destination(index), 0, usize::MAX);
-            let model = self.queues[index].iter().map(|(number, waiting)| (*number, waiting.export.clone()));
+            let stored = store.waiting(&destination(index), 0, usize::MAX).unwrap();
+            let model = self.queues[index].iter().map(|(number, waiting)| (*number, Some(waiting.export.clone())));
             assert_eq!(stored, model.collect::<Vec<_>>());
-            let dead = store.dead_letters(&destination(index), 0, usize::MAX);
-            let mut numbers = self.dead[index].clone();
-            numbers.sort();
-            assert_eq!(dead.into_iter().map(|(number, _)| number).collect::<Vec<_>>(), numbers);
+            let dead = store.dead_letters(&destination(index), 0, usize::MAX).unwrap();
+            let model = self.dead[index].iter().map(|(number, letter)| (*number, Some(letter.clone())));
+            assert_eq!(dead, model.collect::<Vec<_>>());
         }
         let counted = |(key, _): &(sled::IVec, sled::IVec)| !b"mg".contains(&key[0]);
         let entries = self.owner.store.live.db().unwrap().iter().map(Result::unwrap).filter(counted);
@@ -305,20 +367,29 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
         6 => (any::<usize>(), end).prop_map(|(claim, end)| Action::Settle { claim, end }),
         1 => any::<usize>().prop_map(|claim| Action::GiveBack { claim }),
         2 => (0..20u64).prop_map(|seconds| Action::Wait { seconds }),
+        2 => (0..2usize, any::<u64>()).prop_map(|(from, number)| Action::Drop { from, number }),
+        1 => (0..2usize, any::<usize>()).prop_map(|(from, letter)| Action::DropLetter { from, letter }),
+        1 => (0..2usize).prop_map(|from| Action::Discard { from }),
+        3 => (0..2usize, any::<usize>(), prop_oneof![Just(Redrive::Present), Just(Redrive::AsWas)], any::<bool>())
+            .prop_map(|(from, letter, how, moot)| Action::Redrive { from, letter, how, moot }),
+        1 => (0..6usize).prop_map(|person| Action::Forget { person }),
+        1 => Just(Action::Introduce),
         1 => Just(Action::Reopen),
         1 => Just(Action::Crash),
     ];
-    prop::collection::vec(one, 1..50)
+    prop::collection::vec(one, 1..60)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn store_does_what_a_simple_model_does(actions in actions()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    fn store_does_what_a_simple_model_does(actions in actions(), few_receipts in any::<bool>()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let mut tried = Tried::new();
+            let count_max = if few_receipts { 4 } else { 1_000_000 };
+            let receipts = Receipts { count_max, ..Receipts::default() };
+            let mut tried = Tried::new(Keeping { receipts, ..Keeping::default() });
             for action in actions {
                 tried.act(action).await;
             }
@@ -367,27 +438,27 @@ async fn store_in_use_and_store_of_a_later_version_are_refused() {
     );
 }
 
+/// Changes a bit of a record in a stopped store.
+pub(super) fn bend(dir: &Path, key: Vec<u8>) {
+    let db = sled::Config::new().path(dir.join("store")).open().unwrap();
+    let key = [key.as_slice(), &[0]].concat();
+    let mut bytes = db.get(&key).unwrap().unwrap().to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    db.insert(key, bytes).unwrap();
+    db.flush().unwrap();
+}
+
 #[tokio::test]
 async fn damaged_records_are_put_aside_and_the_rest_goes_on() {
     let dir = tempfile::tempdir().unwrap();
-    let mut tried = Tried { owner: open(dir.path()), dir, ..Tried::new() };
+    let mut tried = Tried { owner: open(dir.path()), dir, ..Tried::new(Keeping::default()) };
     for person in 0..3 {
         tried.update(&[person], 100, [true, false]).await;
     }
     let Tried { owner, dir, people, .. } = tried;
     owner.close();
-    {
-        let db = sled::Config::new().path(dir.path().join("store")).open().unwrap();
-        let bend = |key: Vec<u8>| {
-            let key = [key.as_slice(), &[0]].concat();
-            let mut bytes = db.get(&key).unwrap().unwrap().to_vec();
-            *bytes.last_mut().unwrap() ^= 1;
-            db.insert(key, bytes).unwrap();
-        };
-        bend(layout::profile(&people[&0].key));
-        bend(layout::entry(Table::Schedule, 0, 1));
-        db.flush().unwrap();
-    }
+    bend(dir.path(), layout::profile(&people[&0].key));
+    bend(dir.path(), layout::entry(Table::Schedule, 0, 1));
 
     let owner = open(dir.path());
     let store = owner.store();

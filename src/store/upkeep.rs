@@ -15,7 +15,7 @@ use super::{
     files::{Files, Mark},
     meta::Meta,
     open, space,
-    survey::{Reach, Survey},
+    survey::{Damaged, Reach, Survey},
 };
 
 use crate::clock::Timestamp;
@@ -113,7 +113,7 @@ pub fn check(dir: &Path, progress: Progress<'_>) -> Result<Report, StoreError> {
     })
     .map_err(|error| files.failed(error))?;
     close(&files, opened.meta.commit);
-    let mut differences = survey.differences(&opened.meta);
+    let mut differences = survey.differences(&opened.meta, Damaged::Gone);
     if survey.live_bytes != opened.meta.live_bytes {
         differences.push(format!("live bytes: {} counted, {} there", opened.meta.live_bytes, survey.live_bytes));
     }
@@ -204,19 +204,29 @@ pub fn start_afresh(dir: &Path) -> Result<PathBuf, UpkeepError> {
 /// [`UpkeepError::Exists`] when there is something; else as [`compact`].
 pub fn backup(dir: &Path, to: &Path, progress: Progress<'_>) -> Result<Copied, UpkeepError> {
     let files = Files::existing(dir)?;
-    if fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(UpkeepError::Exists(to.display().to_string()));
+    is_free(to)?;
+    carry(&files, to, progress)
+}
+
+/// Whether a backup may be made in `to`.
+pub(super) fn is_free(to: &Path) -> Result<(), UpkeepError> {
+    match fs::read_dir(to).is_ok_and(|mut entries| entries.next().is_some()) {
+        true => Err(UpkeepError::Exists(to.display().to_string())),
+        false => Ok(()),
     }
-    let opened = open::open(&files)?;
+}
+
+/// Copies the store in `files` to `to`.
+pub(super) fn carry(files: &Files, to: &Path, progress: Progress<'_>) -> Result<Copied, UpkeepError> {
+    let opened = open::open(files)?;
     let target = Files::prepare(to)?;
     let live = opened.meta.live_bytes();
     has_space(to, live)?;
-    let (survey, meta) = copy::copy(&opened.db, &target.open_copy()?, Mode::Whole, &mut |done| progress(done, live))
-        .map_err(|error| error.of(&files))?;
+    let (survey, meta) = copy::copy_beside(&opened.db, files, &target, Mode::Whole, &mut |done| progress(done, live))?;
     target.swap(None, meta.commit)?;
     target.finish()?;
     close(&target, meta.commit);
-    close(&files, opened.meta.commit);
+    close(files, opened.meta.commit);
     Ok(Copied::of(&survey, &meta, [files.disk_bytes(), target.disk_bytes()], None))
 }
 
@@ -231,8 +241,7 @@ pub fn restore(dir: &Path, from: &Path, progress: Progress<'_>) -> Result<Copied
     has_space(dir, opened.meta.live_bytes())?;
     let kept = dir.join("store").exists().then(|| files.aside("before"));
     let (live, before) = (opened.meta.live_bytes(), files.disk_bytes());
-    let (survey, meta) = copy::copy(&opened.db, &files.open_copy()?, Mode::Whole, &mut |done| progress(done, live))
-        .map_err(|error| error.of(&source))?;
+    let (survey, meta) = copy::copy_beside(&opened.db, &source, &files, Mode::Whole, &mut |done| progress(done, live))?;
     files.swap(kept.as_deref(), meta.commit)?;
     files.finish()?;
     close(&files, meta.commit);
@@ -249,8 +258,7 @@ fn rewrite(
     progress: Progress<'_>,
 ) -> Result<Copied, UpkeepError> {
     let before = files.disk_bytes();
-    let (survey, meta) = copy::copy(&db, &files.open_copy()?, mode, &mut |done| progress(done, total))
-        .map_err(|error| error.of(files))?;
+    let (survey, meta) = copy::copy_beside(&db, files, files, mode, &mut |done| progress(done, total))?;
     drop(db);
     files.swap(keep_as, meta.commit)?;
     close(files, meta.commit);
@@ -265,7 +273,7 @@ impl Copied {
             records: survey.records,
             damaged: survey.damaged,
             faults: survey.faults,
-            letters: if meta.destinations().all(|(_, entry)| entry.waiting() == 0) { survey.waiting() } else { 0 },
+            letters: if meta.destinations().all(|(_, entry)| entry.waiting == 0) { survey.waiting() } else { 0 },
             exports_lost: lost.filter(|(_, lost)| *lost > 0).collect(),
             disk_bytes,
             kept,
@@ -274,7 +282,7 @@ impl Copied {
 }
 
 /// A copy may take twice the live bytes while sled writes it.
-fn has_space(dir: &Path, live: u64) -> Result<(), UpkeepError> {
+pub(super) fn has_space(dir: &Path, live: u64) -> Result<(), UpkeepError> {
     let (needed, free) = (live.saturating_mul(2), space::free(dir));
     match free >= needed {
         true => Ok(()),

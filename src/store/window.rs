@@ -31,6 +31,10 @@ pub(super) struct Window {
     fresh: BTreeSet<u64>,
     /// Heads of all their lines that nobody holds and that wait for a retry, by due time.
     retries: BTreeSet<(Timestamp, u64)>,
+    /// Handed out though they are still on disk alone: by number, not by line.
+    beyond: BTreeSet<u64>,
+    /// How often one of those was finished: what was read from disk meanwhile may hold it still.
+    cuts: u64,
     claimed: usize,
     bodies_bytes: usize,
     /// All that wait up to this number are here.
@@ -48,6 +52,18 @@ struct Entry {
 
 /// An export that was handed out, and its body where that is in memory.
 pub(super) type Claimed = (u64, Export, Option<Frozen>);
+/// What came of asking for one export by its number.
+pub(super) enum Seized {
+    /// It is handed out.
+    Here(Box<Claimed>),
+    /// It is handed out, and on disk alone, if it is there at all.
+    Beyond,
+    /// Somebody else has it.
+    InFlight,
+    /// It does not wait.
+    Missing,
+}
+
 /// An export that was just synced.
 pub(super) type Made = (u64, Export, Frozen);
 
@@ -77,10 +93,11 @@ impl Window {
             .then(|| (self.read_to + 1, self.synced, WINDOW_MAX.saturating_sub(self.entries.len())))
     }
 
-    /// Takes in what was read of [`Window::missing`]: all that wait from number `from` to `to`.
-    pub(super) fn refill(&mut self, read: Vec<(u64, Export)>, from: u64, to: u64) {
-        if from > self.read_to + 1 {
-            // It was read for a window that is no more.
+    /// Takes in what was read of [`Window::missing`]: all that wait from number `from` to `to`. `cuts` is what
+    /// [`Window::cuts`] said before it was read.
+    pub(super) fn refill(&mut self, read: Vec<(u64, Export)>, from: u64, to: u64, cuts: u64) {
+        if from > self.read_to + 1 || cuts != self.cuts {
+            // It was read for a window that is no more, or may hold what is gone.
             return;
         }
         // Somebody else may have read the same meanwhile.
@@ -91,10 +108,16 @@ impl Window {
         self.read_to = self.read_to.max(to);
     }
 
+    /// Changes when something is finished that is not here.
+    pub(super) fn cuts(&self) -> u64 {
+        self.cuts
+    }
+
     fn admit(&mut self, number: u64, export: Export, frozen: Option<Frozen>) {
         export.lines.iter().for_each(|line| self.lines.entry(*line).or_default().push_back(number));
         self.bodies_bytes += frozen.as_ref().map_or(0, |frozen| frozen.as_bytes().len());
-        self.entries.insert(number, Entry { export, claimed: false, frozen });
+        let claimed = self.beyond.remove(&number);
+        self.entries.insert(number, Entry { export, claimed, frozen });
         self.ready_if_head(number);
     }
 
@@ -142,6 +165,34 @@ impl Window {
         self.claim(number)
     }
 
+    /// Hands out one export, due or not, first in its line or not: it is not to be sent.
+    pub(super) fn seize(&mut self, number: u64) -> Seized {
+        match self.entries.get(&number) {
+            Some(Entry { claimed: true, .. }) => Seized::InFlight,
+            Some(Entry { claimed: false, .. }) => {
+                self.claim(number).map_or(Seized::Missing, |claimed| Seized::Here(Box::new(claimed)))
+            }
+            None if number <= self.read_to || number > self.synced => Seized::Missing,
+            None if !self.beyond.insert(number) => Seized::InFlight,
+            None => {
+                self.claimed += 1;
+                Seized::Beyond
+            }
+        }
+    }
+
+    /// Hands out the oldest up to number `to` that nobody has, as [`Window::seize`] does.
+    pub(super) fn seize_oldest(&mut self, to: u64) -> Option<Claimed> {
+        let (number, _) = self.entries.range(..=to).find(|(_, entry)| !entry.claimed)?;
+        self.claim(*number)
+    }
+
+    /// Whether any up to number `to` may wait.
+    pub(super) fn waiting_to(&self, to: u64) -> u64 {
+        let unread = u64::from(self.read_to < to.min(self.synced));
+        self.entries.range(..=to).count() as u64 + unread
+    }
+
     fn claim(&mut self, number: u64) -> Option<Claimed> {
         let entry = self.entries.get_mut(&number)?;
         entry.claimed = true;
@@ -155,6 +206,10 @@ impl Window {
 
     /// Takes back an export that was not sent, or that waits again as `changed`.
     pub(super) fn give_back(&mut self, number: u64, changed: Option<Export>) {
+        if self.beyond.remove(&number) {
+            self.claimed -= 1;
+            return;
+        }
         let Some(entry) = self.entries.get_mut(&number) else { return };
         self.claimed -= usize::from(std::mem::take(&mut entry.claimed));
         if let Some(export) = changed {
@@ -163,8 +218,13 @@ impl Window {
         self.ready_if_head(number);
     }
 
-    /// Lets go of an export that is delivered or dead; the next of its lines may go.
+    /// Lets go of an export that is delivered, dead or dropped; the next of its lines may go.
     pub(super) fn finish(&mut self, number: u64) {
+        if self.beyond.remove(&number) {
+            self.claimed -= 1;
+            self.cuts += 1;
+            return;
+        }
         let Some(Entry { export, claimed, frozen }) = self.entries.remove(&number) else { return };
         self.claimed -= usize::from(claimed);
         self.bodies_bytes -= frozen.map_or(0, |frozen| frozen.as_bytes().len());
@@ -189,6 +249,11 @@ impl Window {
     /// How many are handed out.
     pub(super) fn claimed(&self) -> usize {
         self.claimed
+    }
+
+    /// Whether this export is handed out.
+    pub(super) fn is_claimed(&self, number: u64) -> bool {
+        self.entries.get(&number).is_some_and(|entry| entry.claimed)
     }
 
     /// When the update of the oldest waiting export came in.
@@ -315,10 +380,46 @@ mod tests {
         window.finish(first);
         assert_eq!(window.missing().unwrap().2, 1);
         let next = WINDOW_MAX as u64 + 1;
-        window.refill(all[WINDOW_MAX..=WINDOW_MAX].to_vec(), next, next);
+        window.refill(all[WINDOW_MAX..=WINDOW_MAX].to_vec(), next, next, 0);
 
         let last = numbers(&mut window, 0).into_iter().last();
         assert_eq!(last, Some(WINDOW_MAX as u64 + 1));
         assert_eq!(window.low_water(), 2, "claims still count as waiting");
+    }
+    #[test]
+    fn export_that_is_seized_on_disk_is_not_handed_out_by_a_reading_under_way() {
+        let keys: [ProfileKey; 3] = profiles();
+        let all: Vec<(u64, Export)> = (1..).zip(keys.map(|key| export(&[key], 0))).collect();
+        let mut window = Window::new(1, 0);
+        window.synced = 3;
+
+        assert!(matches!(window.seize(2), Seized::Beyond));
+        assert!(matches!(window.seize(2), Seized::InFlight));
+        assert!(matches!(window.seize(4), Seized::Missing), "it is not synced");
+        window.refill(all[..2].to_vec(), 1, 2, 0);
+        assert_eq!((numbers(&mut window, 0), window.claimed()), (vec![1], 2), "it is still in somebody's hands");
+        assert!(matches!(window.seize(3), Seized::Beyond));
+        let cuts = window.cuts();
+        window.finish(3);
+        window.refill(all[2..].to_vec(), 3, 3, cuts);
+        assert_eq!((numbers(&mut window, 0), window.claimed()), (vec![], 2), "what was read is older than its end");
+        window.refill(vec![], 3, 3, window.cuts());
+        assert!(matches!(window.seize(3), Seized::Missing));
+        window.finish(2);
+        assert_eq!(window.waiting_to(3), 1);
+    }
+
+    #[test]
+    fn what_is_seized_out_of_line_lets_the_next_go_when_it_is_gone() {
+        let [a] = profiles();
+        let mut window = window(vec![export(&[a], 0), export(&[a], 0), export(&[a], 0)]);
+
+        assert!(matches!(window.seize(2), Seized::Here(_)));
+        assert_eq!(numbers(&mut window, 0), [1]);
+        assert!(matches!(window.seize(1), Seized::InFlight));
+        window.finish(1);
+        assert_eq!(numbers(&mut window, 0), [] as [u64; 0], "the second is on its way out, and first in line");
+        window.finish(2);
+        assert_eq!(numbers(&mut window, 0), [3]);
     }
 }

@@ -19,16 +19,19 @@ use super::{
     layout::{self, Table},
     live::{Health, Live},
     mend,
-    meta::Meta,
+    meta::{Entry, Meta},
     open::Opened,
     queue::{Queue, Released},
+    queues::Queues,
+    receipts::{Packed, Receipts, Sweep},
     record::{self, Record, Staged, Unreadable},
     space::Space,
     syncer::{Group, Syncer},
 };
 use crate::{
-    destination::{DestinationId, Standing},
-    export::{Export, Next},
+    clock::Timestamp,
+    destination::Standing,
+    export::{Export, NewExport, Next},
     metrics,
     profile::{ProfileKey, Refusal, identity::Identity},
 };
@@ -44,6 +47,11 @@ const SLICE_OPERATIONS_MAX: usize = 100;
 pub(super) type Decide = Box<dyn FnOnce(Found) -> Result<Change, Refusal> + Send>;
 /// The identities that an update names, as keys, and the profile that each led to.
 type Links = Vec<(Vec<u8>, Option<ProfileKey>)>;
+/// Stored lengths of the profiles that were found.
+type Lengths = BTreeMap<ProfileKey, usize>;
+
+/// Something else that is done on the writer's thread, and staged like all.
+pub(super) type Wish = Box<dyn for<'w, 's> FnOnce(&'w mut Writer<'s>) -> Result<(), Failure> + Send>;
 
 /// Where an answer goes, and the place that the update takes among those that wait. A sender who goes away early frees no
 /// place: his update is still here.
@@ -70,6 +78,10 @@ pub(super) enum Command {
     Count {
         answer: oneshot::Sender<Counters>,
     },
+    /// To be done while nothing is written; see [`super::still`].
+    Still(Box<dyn FnOnce() + Send>),
+    /// What somebody wishes beside updates and settlements; see [`super::wish`].
+    Wish(Wish),
     /// Somebody met a failure of the store.
     Failed,
     Close,
@@ -80,7 +92,8 @@ pub(super) struct Shared {
     pub(super) files: Files,
     pub(super) live: Arc<Live>,
     pub(super) space: Arc<Space>,
-    pub(super) queues: Arc<BTreeMap<DestinationId, Arc<Queue>>>,
+    pub(super) receipts: Receipts,
+    pub(super) queues: Arc<Queues>,
     /// To the writer itself.
     pub(super) commands: mpsc::UnboundedSender<Command>,
 }
@@ -125,6 +138,8 @@ pub(super) fn run(shared: &Shared, opened: Opened, mut inbox: Inbox) {
             }
         }
     }
+    // Handles that outlive the owner keep nothing open.
+    shared.live.close();
 }
 
 /// Works on an open database; returns the last commit when it was told to close.
@@ -153,24 +168,29 @@ fn session(shared: &Shared, opened: Opened, inbox: &mut Inbox) -> Result<u64, Fa
     })
 }
 
-struct Writer<'s> {
-    db: sled::Db,
-    meta: Meta,
-    shared: &'s Shared,
+pub(super) struct Writer<'s> {
+    pub(super) db: sled::Db,
+    pub(super) meta: Meta,
+    pub(super) shared: &'s Shared,
     flushing: &'s Mutex<()>,
     to_syncer: SyncSender<Group>,
-    slice: Slice,
-    group: Group,
+    pub(super) slice: Slice,
+    pub(super) group: Group,
+    pub(super) sweep: Sweep,
 }
 
 /// What goes into the next atomic batch.
 #[derive(Default)]
-struct Slice {
-    batch: Batch,
-    operations: usize,
+pub(super) struct Slice {
+    pub(super) batch: Batch,
+    pub(super) operations: usize,
     updates: usize,
     /// Profiles and identities that the batch writes, by key: what touches them too has to see them applied.
-    touched: HashSet<Vec<u8>>,
+    pub(super) touched: HashSet<Vec<u8>>,
+    /// What was delivered.
+    pub(super) receipts: Vec<Packed>,
+    /// The batch changes receipts that were there before.
+    pub(super) rewrites_receipts: bool,
 }
 
 impl<'s> Writer<'s> {
@@ -181,7 +201,16 @@ impl<'s> Writer<'s> {
         flushing: &'s Mutex<()>,
         to_syncer: SyncSender<Group>,
     ) -> Self {
-        Self { db, meta, shared, flushing, to_syncer, slice: Slice::default(), group: Group::default() }
+        Self {
+            db,
+            meta,
+            shared,
+            flushing,
+            to_syncer,
+            slice: Slice::default(),
+            group: Group::default(),
+            sweep: Sweep::default(),
+        }
     }
 
     /// Takes commands until it is told to close; returns the last commit.
@@ -210,9 +239,12 @@ impl<'s> Writer<'s> {
                 return Err(failure);
             }
         }
-        if self.slice.operations > 0 || self.slice.updates > 0 {
-            self.apply()?;
-        }
+        self.hand_over()
+    }
+
+    /// Hands the group to the syncer.
+    pub(super) fn hand_over(&mut self) -> Result<(), Failure> {
+        self.apply_staged()?;
         self.group.commit = self.meta.commit;
         self.group.last_number = self.meta.last_number;
         self.group.counters = self.meta.counters();
@@ -227,6 +259,8 @@ impl<'s> Writer<'s> {
             Command::Settle { released, next, standing } => self.settle(released, *next, standing),
             Command::PutAside { queue, number } => self.put_aside_export(queue, number)?,
             Command::Count { answer } => self.group.counts.push(answer),
+            Command::Still(work) => self.be_still(work)?,
+            Command::Wish(wish) => wish(self)?,
             Command::Failed | Command::Close => {}
         }
         if self.slice.operations >= SLICE_OPERATIONS_MAX || self.slice.updates >= SLICE_UPDATES_MAX {
@@ -236,6 +270,20 @@ impl<'s> Writer<'s> {
     }
 
     fn update(&mut self, identities: Vec<Identity>, decide: Decide, answer: Answer) -> Result<(), Failure> {
+        let (links, found, lengths) = self.find(&identities)?;
+        match decide(found) {
+            // Nothing is to be synced for it; an error means that the sender has gone.
+            Err(refusal) => drop(answer.sender.send(Err(refusal.into()))),
+            Ok(change) => {
+                self.group.answers.push((answer, change.committed));
+                self.stage(change, links, &lengths);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads what identities lead to, and how long each snapshot is stored.
+    pub(super) fn find(&mut self, identities: &[Identity]) -> Result<(Links, Found, Lengths), Failure> {
         let named: Vec<Vec<u8>> = identities.iter().map(layout::identity).collect();
         if named.iter().any(|link| self.slice.touched.contains(link)) {
             self.apply()?;
@@ -250,7 +298,7 @@ impl<'s> Writer<'s> {
         if found.iter().any(|key| self.slice.touched.contains(&layout::profile(key))) {
             self.apply()?;
         }
-        let (mut snapshots, mut lost, mut lengths) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let (mut snapshots, mut lost, mut lengths) = (Vec::new(), Vec::new(), Lengths::new());
         for key in found {
             match self.read(&layout::profile(&key))? {
                 Some(snapshot) => {
@@ -260,18 +308,10 @@ impl<'s> Writer<'s> {
                 None => lost.push(key),
             }
         }
-        match decide(Found { snapshots, lost }) {
-            // Nothing is to be synced for it; an error means that the sender has gone.
-            Err(refusal) => drop(answer.sender.send(Err(refusal.into()))),
-            Ok(change) => {
-                self.group.answers.push((answer, change.committed));
-                self.stage(change, links, &lengths);
-            }
-        }
-        Ok(())
+        Ok((links, Found { snapshots, lost }, lengths))
     }
 
-    fn stage(&mut self, change: Change, links: Links, lengths: &BTreeMap<ProfileKey, usize>) {
+    fn stage(&mut self, change: Change, links: Links, lengths: &Lengths) {
         let Change { committed, key, snapshot, absorbed, moved, lines, accepted_at, exports } = change;
         let profile = layout::profile(&key);
         self.put(&profile, &[&snapshot], lengths.get(&key).copied());
@@ -292,77 +332,96 @@ impl<'s> Writer<'s> {
             }
         }
         for export in exports {
-            self.meta.last_number += 1;
-            let number = self.meta.last_number;
-            let destination = self.meta.number_of(&export.destination);
-            let entry = Export::new(export.id, lines.clone(), accepted_at);
-            let mut frozen = Frozen::new(&export.reasons, &export.body);
-            let key = layout::entry(Table::Schedule, destination, number);
-            frozen.record_length = self.put(&key, &[&encode(&entry), frozen.as_bytes()], None);
-            self.meta.entry(&export.destination).made += 1;
-            self.group.made.entry(export.destination).or_default().push((number, entry, frozen));
+            self.make(export, lines.clone(), accepted_at);
         }
+        self.meta.accepted += 1;
         match committed {
             Committed::Applied => self.meta.applied += 1,
             Committed::Unchanged => self.meta.unchanged += 1,
         }
         self.slice.updates += 1;
+        self.sweep.now = accepted_at;
     }
 
-    fn settle(&mut self, released: Released, next: Next, standing: Option<Standing>) {
-        let Released { queue, number, frozen } = released;
+    /// Stages an export.
+    pub(super) fn make(&mut self, export: NewExport, lines: Vec<ProfileKey>, accepted_at: Timestamp) {
+        self.meta.last_number += 1;
+        let number = self.meta.last_number;
+        let destination = self.meta.number_of(&export.destination);
+        let entry = Export::new(export.id, lines, accepted_at);
+        let mut frozen = Frozen::new(&export.reasons, &export.body);
+        let key = layout::entry(Table::Schedule, destination, number);
+        frozen.record_length = self.put(&key, &[&encode(&entry), frozen.as_bytes()], None);
+        let counted = self.meta.entry(&export.destination);
+        (counted.made, counted.waiting) = (counted.made + 1, counted.waiting + 1);
+        self.group.made.entry(export.destination).or_default().push((number, entry, frozen));
+    }
+
+    pub(super) fn settle(&mut self, released: Released, next: Next, standing: Option<Standing>) {
+        let Released { queue, number, id, profile, frozen } = released;
         let length = frozen.record_length;
         let destination = queue.destination();
         let entry = layout::entry(Table::Schedule, destination, number);
         match &next {
             Next::Waiting(export) => drop(self.put(&entry, &[&encode(export), frozen.as_bytes()], Some(length))),
-            Next::Delivered => {
+            Next::Delivered(attempt) => {
                 self.remove(&entry, Some(length));
-                self.count(destination, |counted| counted.delivered += 1);
+                self.count(destination, |counted| counted.ended().delivered += 1);
+                self.receive(destination, number, id, profile, attempt);
             }
             Next::Dead(letter) => {
                 self.remove(&entry, Some(length));
                 let letter = encode(letter);
                 self.put(&layout::entry(Table::Dead, destination, number), &[&letter, frozen.as_bytes()], None);
-                self.count(destination, |counted| counted.dead += 1);
+                let died =
+                    |counted: &mut Entry| (counted.dead, counted.letters) = (counted.dead + 1, counted.letters + 1);
+                self.count(destination, |counted| died(counted.ended()));
+            }
+            Next::Dropped => {
+                self.remove(&entry, Some(length));
+                self.count(destination, |counted| counted.ended().dropped += 1);
             }
         }
         if let Some(standing) = standing {
-            // One small record a destination: not worth counting, and it may stand twice in a slice.
-            let bytes = serde_json::to_vec(&standing).expect("a standing has text keys only");
-            drop(record::put(&mut self.slice.batch, &layout::standing(destination), &[&bytes], None));
-            self.slice.operations += 1;
+            self.stand(destination, &standing);
         }
         self.count(destination, |counted| counted.low_water = counted.low_water.max(queue.low_water()));
         self.group.settled.push((queue, number, next));
     }
 
-    fn count(&mut self, destination: u32, change: impl FnOnce(&mut super::meta::Entry)) {
+    pub(super) fn stand(&mut self, destination: u32, standing: &Standing) {
+        // One small record a destination: not worth counting, and it may stand twice in a slice.
+        let bytes = serde_json::to_vec(standing).expect("a standing has text keys only");
+        drop(record::put(&mut self.slice.batch, &layout::standing(destination), &[&bytes], None));
+        self.slice.operations += 1;
+    }
+
+    pub(super) fn count(&mut self, destination: u32, change: impl FnOnce(&mut Entry)) {
         change(self.meta.entry_numbered(destination).expect("a queue's number comes from here"));
     }
 
     /// Returns the stored length.
-    fn put(&mut self, key: &[u8], payload: &[&[u8]], before: Option<usize>) -> usize {
+    pub(super) fn put(&mut self, key: &[u8], payload: &[&[u8]], before: Option<usize>) -> usize {
         let staged = record::put(&mut self.slice.batch, key, payload, before);
         let length = staged.length;
         self.staged(staged);
         length
     }
 
-    fn remove(&mut self, key: &[u8], length: Option<usize>) {
+    pub(super) fn remove(&mut self, key: &[u8], length: Option<usize>) {
         if let Some(length) = length {
             let staged = record::remove(&mut self.slice.batch, key, length);
             self.staged(staged);
         }
     }
 
-    fn staged(&mut self, staged: Staged) {
+    pub(super) fn staged(&mut self, staged: Staged) {
         self.slice.operations += staged.operations;
         self.meta.live_bytes += staged.bytes;
     }
 
     /// Reads a record; one that fails its checksum is put aside and gone.
-    fn read(&mut self, key: &[u8]) -> Result<Option<Record>, Failure> {
+    pub(super) fn read(&mut self, key: &[u8]) -> Result<Option<Record>, Failure> {
         match record::read(&self.db, key) {
             Ok(record) => Ok(record),
             Err(Unreadable::Damaged) => {
@@ -379,7 +438,7 @@ impl<'s> Writer<'s> {
         // Both the window and a reader of the disk may have found it.
         let key = layout::entry(Table::Schedule, destination, number);
         if record::is_there(&self.db, &key)? {
-            self.count(destination, |counted| counted.damaged += 1);
+            self.count(destination, |counted| counted.ended().damaged += 1);
             error!(destination, number, "an export failed its checksum; it is not sent, and was put aside");
             self.put_aside(&key)?;
         }
@@ -388,7 +447,7 @@ impl<'s> Writer<'s> {
     }
 
     /// Moves what stands under a key to quarantine, and counts it, in a batch of its own.
-    fn put_aside(&mut self, key: &[u8]) -> Result<(), Failure> {
+    pub(super) fn put_aside(&mut self, key: &[u8]) -> Result<(), Failure> {
         if self.slice.operations > 0 {
             self.apply()?;
         }
@@ -398,8 +457,17 @@ impl<'s> Writer<'s> {
         self.apply()
     }
 
+    /// Applies what is staged, so that reading sees it.
+    pub(super) fn apply_staged(&mut self) -> Result<(), Failure> {
+        match self.slice.operations > 0 || self.slice.updates > 0 {
+            true => self.apply(),
+            false => Ok(()),
+        }
+    }
+
     /// Applies the slice, with the counters that it changed, as one atomic batch.
-    fn apply(&mut self) -> Result<(), Failure> {
+    pub(super) fn apply(&mut self) -> Result<(), Failure> {
+        self.keep_receipts()?;
         self.meta.put(&mut self.slice.batch);
         let Slice { batch, .. } = std::mem::take(&mut self.slice);
         self.group.is_unsynced = true;

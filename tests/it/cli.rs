@@ -202,4 +202,13 @@ async fn dead_letters_are_listed_from_a_stopped_store() {
     assert_eq!((&letter["cause"], &letter["attempts"][0]["outcome"]), (&json!("refused"), &json!("refused_422")));
     let (code, stdout, _) = verb(&["dead-letter", "list", "--json", "--destination", "erp"], &file);
     assert_eq!((code, stdout.as_str()), (0, ""));
+
+    // As a disk would that forgets a bit.
+    let db = sled::Config::new().path(postern.state_dir.join("store")).open().unwrap();
+    let (chunk, bytes) = db.scan_prefix(b"d").next().unwrap().unwrap();
+    db.insert(chunk, [&bytes[..bytes.len() - 1], b"?"].concat()).unwrap();
+    drop(db);
+    let (code, stdout, stderr) = verb(&["dead-letter", "list", "--json"], &file);
+    assert_eq!((code, stdout.trim()), (1, r#"{"damaged":true,"destination":"crm","number":1}"#));
+    assert!(stderr.contains("1 dead letters fail their checksum"), "{stderr}");
 }

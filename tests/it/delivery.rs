@@ -57,6 +57,7 @@ async fn export_is_tried_three_times_at_the_set_delays_and_then_a_dead_letter() 
     postern.wait_for_exports("crm", [0, 0, 1]).await;
     clock.advance(Duration::from_secs(3600));
     postern.wait_for_exports("crm", [0, 0, 1]).await;
+    assert_eq!(postern.metric(r#"postern_audit_difference{compared="counters"}"#).await, Some(0.0));
     assert!(postern.stop().await.success());
 
     let requests = receiver.requests();

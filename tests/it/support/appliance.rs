@@ -410,7 +410,7 @@ impl Appliance {
         let owner = patiently(async || StoreOwner::open_existing(&self.state_dir)).await;
         let letters = owner.store().dead_letters(&destination.parse().unwrap(), 0, usize::MAX);
         owner.close();
-        letters.into_iter().map(|(_, letter)| letter).collect()
+        letters.unwrap().into_iter().map(|(_, letter)| letter.unwrap()).collect()
     }
 
     fn running(&self) -> &Running {
