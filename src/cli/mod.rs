@@ -13,9 +13,11 @@ use clap::{Args, Parser, Subcommand};
 
 mod check;
 mod child;
+mod completion;
 mod dead_letter;
 mod demo;
 mod exit;
+mod man;
 mod run;
 mod store;
 
@@ -42,6 +44,14 @@ enum Verb {
     /// Check, compact, save, copy a stopped store
     #[command(subcommand)]
     Store(store::StoreVerb),
+    /// Print what a shell needs to complete all this
+    Completion {
+        /// The shell
+        shell: completion::Shell,
+    },
+    /// Write a manual page for each verb
+    #[command(hide = true)]
+    Man(man::Pages),
     /// Print the version
     Version(Output),
 }
@@ -68,6 +78,8 @@ pub fn main() -> ExitCode {
         Verb::Demo => demo::demo(),
         Verb::DeadLetter(verb) => dead_letter::dead_letter(verb),
         Verb::Store(verb) => store::store(verb),
+        Verb::Completion { shell } => completion::completion(shell),
+        Verb::Man(pages) => man::man(&pages),
         Verb::Version(output) => version(&output),
     };
     match done {

@@ -13,6 +13,7 @@ mod hold;
 mod inlet;
 mod memory;
 mod outage;
+mod package;
 mod profiles;
 mod published;
 mod restart;
