@@ -17,6 +17,7 @@ mod completion;
 mod dead_letter;
 mod demo;
 mod exit;
+mod init;
 mod man;
 mod run;
 mod store;
@@ -32,6 +33,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Write a first configuration that takes updates, where there is none; overwrites nothing
+    Init(init::Init),
     /// Run the appliance until it is told to stop
     Run(ConfigFile),
     /// Check the configuration: everything `run` would refuse; touches no network and writes nothing
@@ -73,6 +76,7 @@ struct Output {
 /// Does what the process's arguments say; returns its exit code.
 pub fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
+        Verb::Init(init) => init::init(&init),
         Verb::Run(file) => run::run(&file.config),
         Verb::Check(file) => check::check(&file.config),
         Verb::Demo => demo::demo(),

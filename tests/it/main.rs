@@ -10,6 +10,7 @@ mod disk_full;
 mod faults;
 mod format;
 mod hold;
+mod init;
 mod inlet;
 mod memory;
 mod outage;

@@ -29,7 +29,7 @@ fn bash_completes_verbs_and_options() {
 fn zsh_and_fish_get_every_verb() {
     for shell in ["zsh", "fish"] {
         let script = stdout(&mut command(&["completion", shell]));
-        for verb in ["run", "check", "dead-letter", "store", "salvage", "completion"] {
+        for verb in ["run", "check", "init", "dead-letter", "store", "salvage", "completion"] {
             assert!(script.contains(verb), "{shell}: {verb}");
         }
     }
@@ -41,7 +41,7 @@ fn every_verb_has_a_manual_page() {
 
     stdout(command(&["man"]).arg(dir.path()));
 
-    for verb in ["postern", "postern-run", "postern-dead-letter-list", "postern-store-check"] {
+    for verb in ["postern", "postern-run", "postern-init", "postern-dead-letter-list", "postern-store-check"] {
         let page = fs::read_to_string(dir.path().join(format!("{verb}.1"))).unwrap();
         let lines: Vec<&str> = page.lines().collect();
         assert!(lines.iter().any(|line| line.starts_with(&format!(".TH {verb} 1 "))), "{page}");
