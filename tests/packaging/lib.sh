@@ -39,6 +39,8 @@ make_debian() {
     [ -n "$mirror" ] || fail "apt has no mirror of Debian to make a clean one from"
     say "a clean Debian $suite with $2"
     mmdebstrap --quiet --variant=minbase --include="$2" "$suite" "$1" "$mirror"
+    # Not there until something is installed that wants it.
+    echo "127.0.0.1 localhost" >"$1/etc/hosts"
 }
 
 # The package that was built last.
