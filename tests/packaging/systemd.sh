@@ -54,7 +54,7 @@ tells_its_state() {
     status_says . || fail "there is no status text"
     stop_receiver
     post 2
-    await 60 "the status tells of a waiting export" status_says '\b1\b.*'
+    await 60 "the status tells of a waiting export" status_says '^1 export'
     start_receiver
     await 90 "version 2 arrives" received 2
 }
