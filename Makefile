@@ -1,5 +1,5 @@
 # One list of commands; CI calls it too.
-.PHONY: check fmt clippy deny test bench
+.PHONY: check fmt clippy deny test deb bench
 
 check: fmt clippy deny test
 
@@ -16,6 +16,10 @@ deny:
 # The README's test command.
 test:
 	cargo test
+
+# The Debian package, in target/debian. Needs cargo-deb.
+deb:
+	packaging/build
 
 bench:
 	cargo bench --bench throughput

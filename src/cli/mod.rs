@@ -13,11 +13,14 @@ use clap::{Args, Parser, Subcommand};
 
 mod check;
 mod child;
+mod completion;
 mod config;
 mod dead_letter;
 mod demo;
 mod destination;
 mod exit;
+mod init;
+mod man;
 mod run;
 mod store;
 
@@ -32,6 +35,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Write a first configuration that takes updates, where there is none; overwrites nothing
+    Init(init::Init),
     /// Run the appliance until it is told to stop
     Run(ConfigFile),
     /// Check the configuration: everything `run` would refuse; touches no network and writes nothing
@@ -50,6 +55,14 @@ enum Verb {
     /// Check, compact, save, copy a stopped store
     #[command(subcommand)]
     Store(store::StoreVerb),
+    /// Print what a shell needs to complete all this
+    Completion {
+        /// The shell
+        shell: completion::Shell,
+    },
+    /// Write a manual page for each verb
+    #[command(hide = true)]
+    Man(man::Pages),
     /// Print the version
     Version(Output),
 }
@@ -71,6 +84,7 @@ struct Output {
 /// Does what the process's arguments say; returns its exit code.
 pub fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
+        Verb::Init(init) => init::init(&init),
         Verb::Run(file) => run::run(&file.config),
         Verb::Check(what) => check::check(&what),
         Verb::Config(verb) => config::config(verb),
@@ -78,6 +92,8 @@ pub fn main() -> ExitCode {
         Verb::Demo => demo::demo(),
         Verb::DeadLetter(verb) => dead_letter::dead_letter(verb),
         Verb::Store(verb) => store::store(verb),
+        Verb::Completion { shell } => completion::completion(shell),
+        Verb::Man(pages) => man::man(&pages),
         Verb::Version(output) => version(&output),
     };
     match done {

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, ensure};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info, level_filters::LevelFilter};
+use tracing::{error, info, level_filters::LevelFilter, warn};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use super::{Failure, child};
@@ -23,8 +23,21 @@ use crate::{
 pub(super) fn run(config: &Path) -> Result<(), Failure> {
     let config = Config::load(config)?;
     log(config.log);
+    if let Some(missing) = missing(&config) {
+        warn!("{missing}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     Ok(runtime.context("cannot start the runtime")?.block_on(serve(config))?)
+}
+
+/// What a configuration needs before anything goes through: a fresh package has nothing of it, and starts all the same.
+fn missing(config: &Config) -> Option<&'static str> {
+    match (config.inlets.is_empty(), config.destinations.is_empty()) {
+        (true, true) => Some("no inlet and no destination is configured; `postern init` and postern.toml(5) help"),
+        (true, false) => Some("no inlet is configured, so no update is taken; `postern init` writes one"),
+        (false, true) => Some("no destination is configured, so nothing is sent; postern.toml(5) has an example"),
+        (false, false) => None,
+    }
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
