@@ -22,6 +22,7 @@ const OLDEST: &str = "postern_exports_oldest_seconds";
 const POSTS: &str = "postern_posts_total";
 const LATENCY: &str = "postern_delivery_latency_seconds";
 const STATE: &str = "postern_destination_held";
+const PAUSED: &str = "postern_destination_paused";
 const HOLD: &str = "postern_destination_hold_reason";
 const GROUP_SIZE: &str = "postern_store_group_size";
 const SYNC_TIME: &str = "postern_store_sync_seconds";
@@ -62,6 +63,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe_counter!(POSTS, "POSTs by destination, outcome and charge: attempt, trial");
     describe_histogram!(LATENCY, Unit::Seconds, "From an update's acceptance to the delivery of its export");
     describe_gauge!(STATE, "1 while a destination is held");
+    describe_gauge!(PAUSED, "1 while a person wishes that nothing is sent to a destination");
     describe_gauge!(HOLD, "1 for the reason for which a destination is held");
     describe_histogram!(GROUP_SIZE, "Commands behind one sync of the store");
     describe_histogram!(SYNC_TIME, Unit::Seconds, "Time of a flush and sync of the store");
@@ -95,8 +97,9 @@ pub(crate) fn delivered(destination: &DestinationId, latency: Duration) {
     histogram!(LATENCY, "destination" => destination.as_str().to_owned()).record(latency);
 }
 
-pub(crate) fn destination_state(destination: &DestinationId, held: Option<&Fault>) {
+pub(crate) fn destination_state(destination: &DestinationId, held: Option<&Fault>, paused: bool) {
     let destination = destination.as_str().to_owned();
+    gauge!(PAUSED, "destination" => destination.clone()).set(if paused { 1.0 } else { 0.0 });
     gauge!(STATE, "destination" => destination.clone()).set(if held.is_some() { 1.0 } else { 0.0 });
     if let Some(fault) = held {
         gauge!(HOLD, "destination" => destination, "reason" => fault.to_string()).set(1.0);

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::control;
 use crate::{
     clock::Timestamp,
     destination::{Hold, Standing},
@@ -92,6 +93,9 @@ impl Gate {
 
     /// What may be sent at `now`.
     pub(super) fn allowance(&mut self, now: Timestamp) -> Allowance {
+        if self.standing.paused.is_some() {
+            return Allowance::Nothing { until: now + WAIT_MAX };
+        }
         let (State::Throttled { until } | State::Held { probe_at: until, .. }) = self.state else {
             return Allowance::Due;
         };
@@ -123,6 +127,44 @@ impl Gate {
             State::Open { .. } | State::Throttled { .. } => (PROBE_WAIT, 0),
         };
         self.state = State::Held { probe_at: now + wait, wait: (wait * 2).min(PROBE_WAIT_MAX), after, probe: None };
+    }
+
+    /// Sends nothing until [`Gate::resume`]; returns what is to be kept.
+    pub(super) fn pause(&mut self, now: Timestamp) -> Standing {
+        self.standing.paused.get_or_insert(now);
+        self.standing.clone()
+    }
+
+    /// Ends a pause; returns what is to be kept. A held gate is probed at once: the person who asks for it has mended something.
+    pub(super) fn resume(&mut self, now: Timestamp) -> Standing {
+        if let State::Held { probe_at, wait, .. } = &mut self.state {
+            (*probe_at, *wait) = (now, PROBE_WAIT);
+        }
+        self.standing.paused = None;
+        self.standing.clone()
+    }
+
+    /// True while a person wishes that nothing is sent.
+    pub(super) fn is_paused(&self) -> bool {
+        self.standing.paused.is_some()
+    }
+
+    /// The certificate over which the destination last accepted an export.
+    pub(super) fn accepted_with(&self) -> Option<Fingerprint> {
+        self.standing.accepted_with
+    }
+
+    /// Whether it sends, for a person.
+    pub(super) fn state(&self, now: Timestamp) -> control::State {
+        let hold = self.standing.hold.clone();
+        match (self.standing.paused, &self.state, hold) {
+            (Some(since), _, hold) => control::State::Paused { since, hold },
+            (None, State::Held { probe_at, probe, .. }, Some(hold)) => {
+                control::State::Held { hold, next_probe: probe.is_none().then_some((*probe_at).max(now)) }
+            }
+            (None, State::Throttled { until }, _) if *until > now => control::State::Throttled { until: *until },
+            (None, _, _) => control::State::Open,
+        }
     }
 
     /// Why it is held, and since when.
@@ -234,7 +276,7 @@ impl Gate {
 
     fn delivered(&mut self, now: Timestamp) {
         self.last_delivery = Some(now);
-        self.standing = Standing { hold: None, accepted_with: Some(self.certificate), ..self.standing };
+        self.standing = Standing { hold: None, accepted_with: Some(self.certificate), paused: self.standing.paused };
         if !matches!(self.state, State::Throttled { .. }) {
             self.state = OPEN;
         }
@@ -261,7 +303,7 @@ mod tests {
 
     /// A gate of a receiver that has accepted our certificate before.
     fn gate() -> Gate {
-        let standing = Standing { hold: None, accepted_with: Some(certificate("a")), paused: None };
+        let standing = Standing { accepted_with: Some(certificate("a")), ..Standing::default() };
         Gate::new(standing, certificate("a"), at(0))
     }
 
@@ -325,10 +367,7 @@ mod tests {
 
         let judgement = gate.judge(&export, 9, Outcome::Delivered(204), now);
 
-        assert_eq!(
-            judgement.standing,
-            Some(Standing { hold: None, accepted_with: Some(certificate("a")), paused: None })
-        );
+        assert_eq!(judgement.standing, Some(Standing { accepted_with: Some(certificate("a")), ..Standing::default() }));
         assert_eq!(gate.allowance(now), Allowance::Due);
     }
 
@@ -353,7 +392,7 @@ mod tests {
     #[test]
     fn receiver_that_never_accepted_our_certificate_is_held_at_400_and_403() {
         for outcome in [Outcome::Refused(400), Outcome::Retryable(Trouble::Status(403))] {
-            let accepted_another = Standing { hold: None, accepted_with: Some(certificate("b")), paused: None };
+            let accepted_another = Standing { accepted_with: Some(certificate("b")), ..Standing::default() };
             let mut gate = Gate::new(accepted_another, certificate("a"), at(0));
 
             let judgement = gate.judge(&export(), 1, outcome.clone(), at(0));

@@ -11,22 +11,32 @@ use std::{sync::Arc, time::Duration};
 
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 use secrecy::ExposeSecret;
-use tokio::task::{JoinError, JoinSet};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{JoinError, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::{
     clock::{Clock, Timestamp},
-    destination::{Authentication, Destination, Hold},
+    destination::{Authentication, Destination, Hold, Standing},
     export::{Charge, Fault, Next, Outcome},
     metrics,
-    store::{Claim, Queue, Store},
+    store::{Claim, Queue, Store, StoreError},
     tls::{Credentials, HttpsUrl, Limits, MutualClient, MutualClientError, Validity},
 };
 
+mod control;
+mod figures;
 mod gate;
 mod verdict;
 
+pub use control::{Control, Failure, NotDone, State, Test, Tested, View};
+pub use figures::Percentiles;
+
+use control::{ORDERS_MAX, Order};
+use figures::Figures;
 use gate::{Allowance, Gate};
 
 /// How long connecting may take: name, TCP and TLS.
@@ -47,6 +57,21 @@ pub struct Worker {
     store: Store,
     clock: Clock,
     gate: Gate,
+    orders: mpsc::Receiver<Order>,
+    /// Wishes that are being written down.
+    keeping: JoinSet<()>,
+    figures: Figures,
+    last_delivery: Option<Timestamp>,
+    last_failure: Option<Failure>,
+}
+
+/// When a worker ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Never.
+    Never,
+    /// Once nothing waits: no more exports are made for its destination.
+    Drained,
 }
 
 /// What a POST needs. Clones share connections.
@@ -67,14 +92,14 @@ struct Ended {
 }
 
 impl Worker {
-    /// A worker for `destination`, whose queue the store has.
+    /// A worker for `destination`, whose queue the store has, and a handle on it.
     ///
     /// # Errors
     /// When the client cannot be built.
     ///
     /// # Panics
     /// When the store was opened without this destination.
-    pub fn new(destination: Destination, store: Store, clock: Clock) -> Result<Self, MutualClientError> {
+    pub fn new(destination: Destination, store: Store, clock: Clock) -> Result<(Self, Control), MutualClientError> {
         let limits = Limits { connect: CONNECT_TIMEOUT, answer: destination.timeout };
         let sender = Sender {
             client: MutualClient::new(&destination.tls, limits)?,
@@ -84,24 +109,44 @@ impl Worker {
             headers: headers(&destination.authentication),
         };
         let queue = store.queue(destination.id()).expect("the store is opened with all destinations");
-        let gate =
-            Gate::new(store.standing(destination.id()), destination.tls.credentials().fingerprint(), clock.now());
-        Ok(Self { destination, sender, queue, store, clock, gate })
+        let gate = gate_as_left(&destination, &store, &clock);
+        let (orders, inbox) = mpsc::channel(ORDERS_MAX);
+        let control = Control { orders, sender: sender.clone() };
+        let (figures, keeping) = (Figures::default(), JoinSet::new());
+        let (last_delivery, last_failure) = (None, None);
+        let worker = Self {
+            destination,
+            sender,
+            queue,
+            store,
+            clock,
+            gate,
+            orders: inbox,
+            keeping,
+            figures,
+            last_delivery,
+            last_failure,
+        };
+        Ok((worker, control))
     }
 
-    /// Works until `stop`, then waits for the POSTs under way.
-    pub async fn run(mut self, stop: CancellationToken) {
+    /// Works until `stop` or the `ending`, then waits for the POSTs under way.
+    pub async fn run(mut self, stop: CancellationToken, ending: Ending) {
         let mut posts: JoinSet<Ended> = JoinSet::new();
+        // The worker before may have learned something since this one was made.
+        self.gate = gate_as_left(&self.destination, &self.store, &self.clock);
         if let Some(Hold { fault, since }) = self.gate.held() {
             warn!(destination = %self.destination.id(), reason = %fault, %since, "destination is still held");
         }
         self.show_state();
-        while !stop.is_cancelled() {
+        while !(stop.is_cancelled() || ending == Ending::Drained && self.queue.is_empty()) {
             let wake = self.send(&mut posts).await;
             let room = posts.len() < self.destination.max_in_flight;
             tokio::select! {
                 Some(ended) = posts.join_next() => self.settle(ended),
                 () = self.queue.changed(), if room => {}
+                Some(order) = self.orders.recv() => self.obey(order, posts.len()),
+                Some(_) = self.keeping.join_next() => {}
                 () = self.clock.sleep_until(wake) => {}
                 () = stop.cancelled() => {}
             }
@@ -112,6 +157,7 @@ impl Worker {
         while let Some(ended) = posts.join_next().await {
             self.settle(ended);
         }
+        while self.keeping.join_next().await.is_some() {}
     }
 
     /// Starts what the gate allows; returns when to look again, whatever else happens.
@@ -144,6 +190,48 @@ impl Worker {
         self.queue.next_due(now).filter(|due| *due > now).map_or(look_again, |due| due.min(look_again))
     }
 
+    fn obey(&mut self, order: Order, in_flight: usize) {
+        let now = self.clock.now();
+        // An error means that nobody waits for the answer any more.
+        match order {
+            Order::Show(answer) => drop(answer.send(self.view(in_flight, now))),
+            Order::Pause(answer) => {
+                let standing = self.gate.pause(now);
+                self.keep(standing, answer, "destination paused");
+            }
+            Order::Resume(answer) => {
+                let standing = self.gate.resume(now);
+                self.keep(standing, answer, "destination resumed");
+            }
+        }
+    }
+
+    /// Keeps what a person wished, and answers when that is on disk: beside the rest, for the store may be busy for long.
+    fn keep(&mut self, standing: Standing, answer: oneshot::Sender<Result<(), StoreError>>, what: &'static str) {
+        self.show_state();
+        let (store, destination) = (self.store.clone(), self.destination.id().clone());
+        self.keeping.spawn(async move {
+            let kept = store.keep_standing(&destination, standing).await;
+            if kept.is_ok() {
+                info!(%destination, "{what}");
+            }
+            // An error means that nobody waits for the answer any more.
+            let _ = answer.send(kept);
+        });
+    }
+
+    fn view(&self, in_flight: usize, now: Timestamp) -> View {
+        View {
+            state: self.gate.state(now),
+            in_flight,
+            rate: self.figures.rate(now),
+            latency: self.figures.latency(),
+            last_delivery: self.last_delivery,
+            last_failure: self.last_failure.clone(),
+            accepted_with: self.gate.accepted_with(),
+        }
+    }
+
     fn settle(&mut self, ended: Result<Ended, JoinError>) {
         let now = self.clock.now();
         let Ended { claim, outcome, detail } = match ended {
@@ -161,12 +249,21 @@ impl Worker {
         let judgement = self.gate.judge(&claim.export, claim.number(), outcome, now);
         metrics::post(&destination, &judgement.outcome, judgement.charge);
         self.log_gate(was_held.map(|hold| hold.fault), detail);
+        match &judgement.outcome {
+            Outcome::Delivered(_) => self.last_delivery = Some(now),
+            outcome => {
+                let detail = detail.map(str::to_owned);
+                self.last_failure = Some(Failure { at: now, outcome: outcome.clone(), detail });
+            }
+        }
         let delays = &self.destination.retry_delays;
         let next = claim.export.clone().after(judgement.outcome.clone(), judgement.charge, delays, now);
         let attempts = claim.export.attempts.len() + usize::from(judgement.charge == Charge::Attempt);
         match &next {
             Next::Delivered(_) => {
-                metrics::delivered(&destination, now.since(claim.export.accepted_at));
+                let latency = now.since(claim.export.accepted_at);
+                metrics::delivered(&destination, latency);
+                self.figures.delivered(now, latency);
                 debug!(%destination, export = %id, "export delivered");
             }
             // No POST ends so.
@@ -201,8 +298,13 @@ impl Worker {
     }
 
     fn show_state(&self) {
-        metrics::destination_state(self.destination.id(), self.gate.held().map(|hold| &hold.fault));
+        let held = self.gate.held().map(|hold| &hold.fault);
+        metrics::destination_state(self.destination.id(), held, self.gate.is_paused());
     }
+}
+
+fn gate_as_left(destination: &Destination, store: &Store, clock: &Clock) -> Gate {
+    Gate::new(store.standing(destination.id()), destination.tls.credentials().fingerprint(), clock.now())
 }
 
 /// Claims on a thread that may wait for the disk.
@@ -301,6 +403,7 @@ mod tests {
         let (export, to) = (ExportId::of(id, now, destination.id()), destination.id().clone());
         let decide = move |_| {
             Ok(Change {
+                members: Default::default(),
                 committed: Committed::Applied,
                 key: id.into(),
                 snapshot: Vec::new(),
@@ -312,7 +415,7 @@ mod tests {
             })
         };
         owner.store().update(Vec::new(), decide).await.unwrap();
-        let mut worker = Worker::new(destination, owner.store(), clock).unwrap();
+        let (mut worker, _control) = Worker::new(destination, owner.store(), clock).unwrap();
         let mut posts = JoinSet::new();
 
         worker.send(&mut posts).await;

@@ -11,7 +11,7 @@ pub struct Standing {
     pub hold: Option<Hold>,
     /// The certificate of ours over which it last accepted an export.
     pub accepted_with: Option<Fingerprint>,
-    /// Since when a person has it paused.
+    /// Since when a person wishes that nothing is sent, if one does.
     #[serde(default)]
     pub paused: Option<Timestamp>,
 }

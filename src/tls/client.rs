@@ -4,7 +4,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use reqwest::{
-    Body, Client, RequestBuilder,
+    Body, Client, Method, RequestBuilder,
     header::{HeaderMap, RETRY_AFTER},
     redirect, retry,
 };
@@ -107,8 +107,22 @@ impl MutualClient {
     /// # Errors
     /// When there is no whole answer within the limits; see [`PostError`] for what that says of the request.
     pub async fn post(&self, url: &HttpsUrl, headers: HeaderMap, body: Bytes) -> Result<Answer, PostError> {
+        self.send(Method::POST, url, headers, body).await
+    }
+
+    /// As [`MutualClient::post`], by another method.
+    ///
+    /// # Errors
+    /// As [`MutualClient::post`].
+    pub async fn send(
+        &self,
+        method: Method,
+        url: &HttpsUrl,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, PostError> {
         let (body, begun) = ReportingBody::new(body);
-        let request = self.http.post(url.as_url().clone()).headers(headers).body(Body::wrap(body));
+        let request = self.http.request(method, url.as_url().clone()).headers(headers).body(Body::wrap(body));
         let mut exchange = pin!(self.exchange(request));
         tokio::select! {
             biased;
