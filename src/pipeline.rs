@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::{
     audience::{Audience, AudienceId, RULE_NAMESPACE},
     clock::Timestamp,
@@ -13,7 +15,7 @@ use crate::{
         path::Attributes,
         update::{ProfileUpdate, UpdateId},
     },
-    store::{Change, Committed, Found, Letter, NotRedriven, Redrive, Redriven, Remade, Store, StoreError},
+    store::{Change, Committed, Found, Letter, NotRedriven, Redrive, Redriven, Remade, Store, StoreError, Tally},
     trigger::{self, Effect, Reason},
 };
 
@@ -40,14 +42,15 @@ impl Plan {
 /// Takes updates through: decided on the store's thread, committed by it.
 #[derive(Clone)]
 pub struct Pipeline {
-    plan: Arc<Plan>,
+    /// A reload replaces it.
+    plan: watch::Receiver<Arc<Plan>>,
     store: Store,
 }
 
 impl Pipeline {
-    /// A way through for updates.
-    pub fn new(plan: Plan, store: Store) -> Self {
-        Self { plan: Arc::new(plan), store }
+    /// A way through for updates, by the plan that there is when each is decided.
+    pub fn new(plan: watch::Receiver<Arc<Plan>>, store: Store) -> Self {
+        Self { plan, store }
     }
 
     /// Returns when the update and its exports are on disk. `held` is let go of when the update's memory is: the sender may
@@ -65,6 +68,7 @@ impl Pipeline {
         let identities = update.identities.iter().collect();
         let decide = move |Found { snapshots, lost }: Found| {
             let (_held, update) = (held, update);
+            let plan = plan.borrow().clone();
             let before = snapshots.iter().map(|bytes| serde_json::from_slice(bytes)).collect::<Result<_, _>>();
             decide(&plan, before.map_err(|_| Refusal::Unreadable)?, lost, &update)
         };
@@ -87,7 +91,7 @@ impl Pipeline {
         let letter = letter.ok_or_else(|| NotRedriven::Missing { destination: destination.clone(), number })?;
         let identities = payload::identities(&letter.body).ok_or(NotRedriven::Unreadable)?;
         let (plan, to) = (self.plan.clone(), destination.clone());
-        let remake = move |letter: &Letter, found: Found| remake(&plan, &to, how, letter, &found, now);
+        let remake = move |letter: &Letter, found: Found| remake(&plan.borrow().clone(), &to, how, letter, &found, now);
         self.store.redrive(destination, number, how, identities, remake).await
     }
 }
@@ -112,14 +116,19 @@ pub fn remake(
     let is_of_letter = |profile: &Profile| profile.lines().iter().any(|line| letter.export.lines.contains(line));
     profiles.sort_by_key(|profile| (!is_of_letter(profile), profile.key));
     let profile = profiles.first();
+    let mapping = plan.mappings.iter().find(|mapping| mapping.destination == *destination);
+    let mapping = mapping.ok_or_else(|| NotRedriven::NotConfigured(destination.clone()))?;
     let body = match (how, profile) {
         (Redrive::AsWas, _) => body.to_vec(),
+        // Its snapshot was damaged: what is here may be the last that is known of it.
+        (Redrive::Present, None) if !found.lost.is_empty() => return Err(NotRedriven::Unreadable),
         (Redrive::Present, None) => return Ok(Remade::Moot),
         (Redrive::Present, Some(profile)) => {
-            let mapping = plan.mappings.iter().find(|mapping| mapping.destination == *destination);
-            let mapping = mapping.ok_or_else(|| NotRedriven::NotConfigured(destination.clone()))?;
             let status = |id: &AudienceId| profile.memberships.status(RULE_NAMESPACE, id);
-            if !mapping.audiences.iter().any(|id| status(id) == Some(Status::Realized)) {
+            let is_in = mapping.audiences.iter().any(|id| status(id) == Some(Status::Realized));
+            // Of one who left, the receiver is to learn just that.
+            let left = reasons.iter().any(|reason| matches!(reason, Reason::Exited(_)));
+            if !is_in && !left {
                 return Ok(Remade::Moot);
             }
             payload::body(mapping, profile, &profile.view())
@@ -153,6 +162,8 @@ pub fn decide(
     let found: Vec<ProfileKey> = before.iter().map(|part| part.key).collect();
     let stays = found.iter().min().copied();
     let moved = before.iter().filter(|part| Some(part.key) != stays).flat_map(|part| part.identities.iter()).collect();
+    let mut members = Tally::new();
+    before.iter().flat_map(|part| part.memberships.realized()).for_each(|name| *members.entry(name).or_default() -= 1);
     let mut profile = Profile::joined(before).unwrap_or_else(|| Profile::new(update.id.into()));
     profile.absorbed.extend(lost);
     let merged = profile.merge(update)?;
@@ -166,6 +177,7 @@ pub fn decide(
         plan.mappings.iter().filter_map(|mapping| export(mapping, &effect, &view, update)).collect::<Vec<_>>()
     };
     let quiet = exports.is_empty() && transitions.is_empty() && !identities_added && merged == Merged::Nothing;
+    profile.memberships.realized().for_each(|name| *members.entry(name).or_default() += 1);
     let snapshot = serde_json::to_vec(&profile).expect("a profile has text keys only");
     if snapshot.len() > SNAPSHOT_BYTES_MAX {
         return Err(Refusal::ProfileTooLarge { bytes: snapshot.len() });
@@ -176,6 +188,7 @@ pub fn decide(
         snapshot,
         absorbed: found.into_iter().filter(|key| *key != profile.key).collect(),
         moved,
+        members,
         lines: profile.lines(),
         accepted_at: now,
         exports,

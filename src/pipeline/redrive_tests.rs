@@ -38,7 +38,7 @@ fn start(receipts: Receipts) -> Tried {
     let attributes = vec!["name".parse().unwrap()];
     let mapping = Mapping { destination: crm(), audiences: vec![gold.id.clone()], attributes };
     let owner = StoreOwner::open(dir.path(), &[crm()], &Keeping { receipts, ..Keeping::default() }).unwrap();
-    let pipeline = Pipeline::new(Plan::new(vec![gold], vec![mapping]), owner.store());
+    let pipeline = Pipeline::new(fixed(Plan::new(vec![gold], vec![mapping])), owner.store());
     Tried { _dir: dir, owner, pipeline, second: 0 }
 }
 
@@ -181,7 +181,7 @@ async fn without_receipts_nothing_is_sent_as_it_was_once_anything_newer_was_deli
 async fn letter_of_a_destination_that_is_not_mapped_stays() {
     let mut tried = start(Receipts::default());
     let letter = tried.send(&["1"], json!({ "plan": "gold" }), End::Dead).await;
-    tried.pipeline = Pipeline::new(Plan::default(), tried.owner.store());
+    tried.pipeline = Pipeline::new(fixed(Plan::default()), tried.owner.store());
 
     let refused = tried.redrive(letter, Redrive::Present).await;
 
@@ -209,4 +209,9 @@ async fn profile_is_found_by_any_identity_with_all_that_it_is_owed() {
     assert_eq!(store.profile(&identity("CRM", "3")).unwrap(), None);
     let of_nothing = ExportId::of(UpdateId::new(at(1)), at(1), &"erp".parse().unwrap());
     assert_eq!((store.find(of_nothing).unwrap(), store.receipt(of_nothing).unwrap()), (None, None));
+}
+
+/// A plan that nobody replaces.
+fn fixed(plan: Plan) -> watch::Receiver<Arc<Plan>> {
+    watch::channel(Arc::new(plan)).1
 }

@@ -41,6 +41,11 @@ impl Fragment {
         }
     }
 
+    /// Whose share it is.
+    pub fn dataset(&self) -> &str {
+        &self.dataset
+    }
+
     /// Its place in the profile.
     pub fn place(&self) -> Place {
         (self.dataset.clone(), self.namespace.folded(), self.id.clone())

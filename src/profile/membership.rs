@@ -96,6 +96,14 @@ impl Memberships {
         }
     }
 
+    /// The audiences it is in, each as `namespace:audience`.
+    pub fn realized(&self) -> impl Iterator<Item = String> {
+        let is_in = |(_, held): &(&AudienceId, &Membership)| held.status == Status::Realized;
+        self.namespaces().flat_map(move |(namespace, audiences)| {
+            audiences.iter().filter(is_in).map(move |(audience, _)| format!("{namespace}:{audience}"))
+        })
+    }
+
     /// All of them, by namespace.
     pub fn namespaces(&self) -> impl Iterator<Item = (&str, &BTreeMap<AudienceId, Membership>)> {
         self.0.iter().map(|(namespace, audiences)| (namespace.as_str(), audiences))

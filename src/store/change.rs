@@ -1,6 +1,6 @@
 //! What an update does to the store: given what was found, `decide` returns a change.
 
-use super::Committed;
+use super::{Committed, Tally};
 use crate::{
     clock::Timestamp,
     export::NewExport,
@@ -28,6 +28,8 @@ pub struct Change {
     pub absorbed: Vec<ProfileKey>,
     /// The identities that led to those. All that the update names lead here in any case.
     pub moved: Vec<Identity>,
+    /// What it adds to the count of each audience's members, by the audience's name.
+    pub members: Tally,
     /// What the exports wait behind.
     pub lines: Vec<ProfileKey>,
     /// When the update came in.

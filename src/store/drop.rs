@@ -3,7 +3,7 @@
 //! So nobody sends what is being dropped, and nothing is dropped that is being sent; the next of its line goes when the
 //! removal is on disk.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::oneshot,
@@ -15,7 +15,7 @@ use super::{
     Store, StoreError,
     frozen::Frozen,
     layout::{self, Table},
-    queue::{Claim, Seized},
+    queue::{Claim, Queue, Seized},
     record::{self, Unreadable},
     writer::{Failure, Writer},
 };
@@ -84,9 +84,18 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::drop_export`].
-    pub async fn discard(&self, destination: &DestinationId) -> Result<Discarded, StoreError> {
-        let queue = self.known(destination)?;
-        let (to, mut dropped, mut until) = (queue.synced(), 0, None);
+    pub fn discard(
+        &self,
+        destination: &DestinationId,
+    ) -> impl Future<Output = Result<Discarded, StoreError>> + Send + use<> {
+        let (store, queue) = (self.clone(), self.known(destination));
+        // At this moment, whenever the work begins.
+        let to = queue.as_ref().map_or(0, |queue| queue.synced());
+        async move { store.discard_to(&queue?, to).await }
+    }
+
+    async fn discard_to(&self, queue: &Arc<Queue>, to: u64) -> Result<Discarded, StoreError> {
+        let (mut dropped, mut until) = (0, None);
         loop {
             let of = queue.clone();
             let claims = blocking(move || Ok(of.seize_oldest(to, PAGE))).await?;

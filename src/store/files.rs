@@ -14,19 +14,24 @@
 use std::{
     fs::{self, DirBuilder, File, TryLockError},
     io::{self, ErrorKind, Read, Write},
-    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt},
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, lchown},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+use rustix::{
+    fs::{IFlags, ioctl_getflags, ioctl_setflags},
+    process::geteuid,
+};
 use tracing::warn;
 
 use super::{StoreError, space};
 
 /// The format that this version writes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// The oldest that is read; it becomes the present one when it is first written to.
+const FORMAT_OLDEST: u32 = 1;
 
 /// How long threads of a sled that was closed may take to let go of its file, and how often we look.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -87,6 +92,7 @@ impl Files {
         }
         let mark = File::options().create(true).truncate(false).read(true).write(true).open(dir.join("mark"));
         let files = Self { dir: dir.to_owned(), is_new: is_new(dir)?, mark: mark.map_err(error)?, _lock: lock };
+        ["lock", "mark"].iter().try_for_each(|name| adopt(&dir.join(name), dir)).map_err(error)?;
         files.finish_swap().map_err(error)?;
         Ok(files)
     }
@@ -145,6 +151,7 @@ impl Files {
         let [store, copy, done, old] = self.swapped();
         let aside = keep_as.unwrap_or(&old);
         let swap = || -> io::Result<()> {
+            adopt(&copy, &self.dir)?;
             sync_tree(&copy)?;
             remove(&done)?;
             remove(&old)?;
@@ -241,9 +248,12 @@ impl Files {
         fs::remove_file(self.dir.join("FORMAT")).and_then(|()| self.sync()).map_err(|source| self.error(source))
     }
 
-    /// Makes a first start durable: directories, then the format's number.
+    /// Makes a first start durable: directories, then the format's number. The number of an older format is raised: who reads
+    /// only that one would misread what is written from now on.
     pub(super) fn finish(&self) -> Result<(), StoreError> {
-        if !self.is_new {
+        let is_present =
+            || -> io::Result<bool> { Ok(fs::read_to_string(self.dir.join("FORMAT"))?.trim() == FORMAT.to_string()) };
+        if !self.is_new && is_present().map_err(|source| self.error(source))? {
             return Ok(());
         }
         let done = || -> io::Result<()> {
@@ -251,6 +261,7 @@ impl Files {
             // Whole or not at all: an empty one would be taken for another format.
             let mut format = File::create(self.dir.join("FORMAT.new"))?;
             writeln!(format, "{FORMAT}")?;
+            adopt(&self.dir.join("FORMAT.new"), &self.dir)?;
             format.sync_all()?;
             fs::rename(self.dir.join("FORMAT.new"), self.dir.join("FORMAT"))?;
             self.sync()?;
@@ -297,7 +308,7 @@ impl Files {
 pub(super) fn is_new(dir: &Path) -> Result<bool, StoreError> {
     let path = dir.display().to_string();
     match fs::read_to_string(dir.join("FORMAT")) {
-        Ok(text) if text.trim() == FORMAT.to_string() => Ok(false),
+        Ok(text) if text.trim().parse().is_ok_and(|format| (FORMAT_OLDEST..=FORMAT).contains(&format)) => Ok(false),
         Ok(text) => Err(StoreError::Newer { path, found: text.trim().to_owned(), supported: FORMAT }),
         Err(missing) if missing.kind() == ErrorKind::NotFound => Ok(true),
         Err(source) => Err(StoreError::Directory { path, source }),
@@ -396,6 +407,19 @@ fn sync_tree(dir: &Path) -> io::Result<()> {
         }
     }
     File::open(dir)?.sync_all()
+}
+
+/// Gives what root has made to the owner of the state directory: root mends what the service's own user goes on with.
+fn adopt(path: &Path, dir: &Path) -> io::Result<()> {
+    let (owner, mine) = (fs::metadata(dir)?, fs::symlink_metadata(path)?);
+    if !geteuid().is_root() || (owner.uid(), owner.gid()) == (mine.uid(), mine.gid()) {
+        return Ok(());
+    }
+    lchown(path, Some(owner.uid()), Some(owner.gid()))?;
+    match mine.is_dir() {
+        true => fs::read_dir(path)?.try_for_each(|entry| adopt(&entry?.path(), dir)),
+        false => Ok(()),
+    }
 }
 
 fn disk_bytes(dir: &Path) -> u64 {

@@ -49,7 +49,7 @@ struct Erasure {
 
 impl Store {
     /// Erases the profile that an identity leads to: snapshot and identities first, then its waiting exports, dead letters
-    /// and receipts. Exports in flight are waited for, 70 seconds at most. `None` when there is no such profile. Safe to
+    /// and receipts. Exports in flight are waited for, 70 seconds a destination at most. `None` when there is no such profile. Safe to
     /// repeat, also after a crash.
     ///
     /// # Errors
@@ -189,6 +189,8 @@ impl Writer<'_> {
                 links.push(link);
             }
         }
+        let members = profile.iter().flat_map(|profile| profile.memberships.realized()).map(|name| (name, -1));
+        self.count_members(&members.collect())?;
         // All is read: putting a damaged record aside applies what was staged, and this is to be one commit.
         links.iter().for_each(|link| self.remove(link, Some(key.as_bytes().len())));
         if length.is_some() {
@@ -224,6 +226,12 @@ impl Writer<'_> {
             found.extend(key.last_chunk().map(|key| ProfileKey::from_bytes(*key)).zip(erasure));
         }
         Ok(found)
+    }
+
+    /// Whether a profile with one of these lines is being erased.
+    pub(super) fn is_being_forgotten(&mut self, lines: &[ProfileKey]) -> Result<bool, Failure> {
+        let erasures = self.erasures()?;
+        Ok(erasures.iter().any(|(_, erasure)| erasure.lines.iter().any(|line| lines.contains(line))))
     }
 
     fn leads_to(&mut self, link: &[u8]) -> Result<Option<ProfileKey>, Failure> {

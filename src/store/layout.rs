@@ -17,7 +17,9 @@ pub(super) enum Table {
 
 pub(super) const META: &[u8] = b"m";
 pub(super) const IDENTITIES: &[u8] = b"i";
+pub(super) const PROFILES: &[u8] = b"p";
 pub(super) const FORGETTING: &[u8] = b"f";
+pub(super) const MEMBERS: &[u8] = b"c";
 
 pub(super) fn profile(key: &ProfileKey) -> Vec<u8> {
     [b"p", key.as_bytes().as_slice()].concat()
@@ -47,6 +49,11 @@ pub(super) fn name(destination: u32) -> Vec<u8> {
 
 pub(super) fn standing(destination: u32) -> Vec<u8> {
     [b"g", destination.to_be_bytes().as_slice()].concat()
+}
+
+/// How many profiles are in an audience.
+pub(super) fn members(audience: &str) -> Vec<u8> {
+    [MEMBERS, audience.as_bytes()].concat()
 }
 
 /// The receipts of one commit.

@@ -112,7 +112,7 @@ impl Store {
     /// An export that waits or is dead, with its body.
     ///
     /// # Errors
-    /// As [`Store::dead_letters`]; [`StoreError::Damaged`] when its record is.
+    /// As [`Store::dead_letters`]; [`StoreError::Unreadable`] when its record is damaged.
     pub fn export(&self, destination: &DestinationId, number: u64) -> Result<Option<Whole>, StoreError> {
         let queue = self.known(destination)?;
         // It may become a letter between the two looks; a letter never becomes an export of the same number.
@@ -127,7 +127,7 @@ impl Store {
                 None => return Ok(None),
             },
         };
-        let (reasons, body) = frozen.open().ok_or_else(|| self.damaged(number))?;
+        let (reasons, body) = frozen.open().ok_or_else(|| Self::damaged(number))?;
         let in_flight = matches!(state, State::Waiting(_)) && queue.is_claimed(number);
         Ok(Some(Whole { state, in_flight, reasons, body }))
     }
@@ -139,13 +139,12 @@ impl Store {
         number: u64,
     ) -> Result<Option<(T, Frozen)>, StoreError> {
         let read = self.record(&layout::entry(table, queue.destination(), number))?;
-        let Some(record) = read.ok_or_else(|| self.damaged(number))? else { return Ok(None) };
-        Frozen::part(record).map(Some).ok_or_else(|| self.damaged(number))
+        let Some(record) = read.ok_or_else(|| Self::damaged(number))? else { return Ok(None) };
+        Frozen::part(record).map(Some).ok_or_else(|| Self::damaged(number))
     }
 
-    fn damaged(&self, number: u64) -> StoreError {
-        let path = self.space.dir().display().to_string();
-        StoreError::Damaged { path, what: format!("the record of export {number} fails its checksum") }
+    fn damaged(number: u64) -> StoreError {
+        StoreError::Unreadable(format!("the record of export {number}"))
     }
 
     /// A record; the outer `None` says that it is damaged.
@@ -190,13 +189,11 @@ impl Store {
     /// by what is being synced.
     ///
     /// # Errors
-    /// [`StoreError::Failed`] when the disk cannot be read; [`StoreError::Damaged`] when the snapshot is.
+    /// [`StoreError::Failed`] when the disk cannot be read; [`StoreError::Unreadable`] when the snapshot is damaged.
     pub fn profile(&self, identity: &Identity) -> Result<Option<Vec<u8>>, StoreError> {
         let link = layout::identity(identity);
         let whole = |record: Option<Option<Record>>| {
-            let (path, what) =
-                (self.space.dir().display().to_string(), "the profile's record fails its checksum".to_owned());
-            record.ok_or(StoreError::Damaged { path, what })
+            record.ok_or_else(|| StoreError::Unreadable("the profile's record".to_owned()))
         };
         for _ in 0..LOOKS_MAX {
             let Some(key) = whole(self.record(&link)?)?.and_then(|record| record.payload.try_into().ok()) else {

@@ -12,7 +12,9 @@ use super::{
 use crate::{destination::DestinationId, profile::ProfileKey};
 
 /// The counters that this version knows.
-const KNOWN: u32 = 1;
+const KNOWN: u32 = 2;
+/// All but how many are in each audience.
+const COUNTED: u32 = 1;
 
 /// The record under `m`, as JSON: a counter that a later version adds is zero in what this one wrote.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +41,9 @@ pub(super) struct Meta {
     pub(super) destinations: BTreeMap<DestinationId, Entry>,
     /// Which counters whoever wrote this knew; see [`Meta::complete`].
     known: u32,
+    /// How many are in each audience was not counted yet.
+    #[serde(skip)]
+    pub(super) lacks_members: bool,
     /// How long its record is.
     #[serde(skip)]
     stored_length: usize,
@@ -114,6 +119,11 @@ pub struct DestinationCounters {
 }
 
 impl Counters {
+    /// Exports that wait, for whomever.
+    pub fn waiting(&self) -> u64 {
+        self.destinations.values().map(|counted| counted.waiting).sum()
+    }
+
     /// Says what does not add up; nothing when all does.
     pub fn differences(&self) -> Vec<String> {
         let Self { accepted, applied, unchanged, destinations, .. } = self;
@@ -161,13 +171,14 @@ impl Meta {
                 entry.waiting = entry.made.saturating_sub(entry.delivered + entry.dead + entry.damaged);
             }
         }
-        Self { known: KNOWN, ..self }
+        let lacks_members = self.known < KNOWN;
+        Self { known: self.known.max(COUNTED), lacks_members, ..self }
     }
 
     /// Stages writing it. Its own few bytes are not counted: they would change what they count.
     pub(super) fn put(&mut self, batch: &mut Batch) {
         self.commit += 1;
-        self.known = KNOWN;
+        self.known = if self.lacks_members { COUNTED } else { KNOWN };
         let bytes = serde_json::to_vec(self).expect("counters are numbers by name");
         self.stored_length = record::put(batch, layout::META, &[&bytes], Some(self.stored_length)).length;
     }

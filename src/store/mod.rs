@@ -14,6 +14,7 @@
 //! | `d` | destination (4), number (8) | [`DeadLetter`](crate::export::DeadLetter); then the same | when an export dies |
 //! | `g` | destination (4) | [`Standing`]: hold, last accepted certificate | with the settlement that changed it |
 //! | `r` | commit (8) | the receipts of what that commit settled as delivered ([`receipts`]) | once a slice that delivers |
+//! | `c` | audience | how many profiles are in it ([`tally`]) | when one enters or leaves |
 //! | `f` | profile key (16) | what is still to be erased of a profile that is forgotten ([`forget`]) | when that begins and ends |
 //! | `x` | the key of another record | its bytes, as found | when a record fails its checksum |
 //!
@@ -85,6 +86,7 @@ mod space;
 mod still;
 mod survey;
 mod syncer;
+mod tally;
 pub mod upkeep;
 mod window;
 mod wish;
@@ -101,6 +103,7 @@ pub use queue::{Claim, Queue};
 pub use receipts::{Receipt, Receipts};
 pub use redrive::{Letter, NotRedriven, Redrive, Redriven, Remade};
 pub use space::{Limits, Room};
+pub use tally::Tally;
 
 use files::{Files, Mark};
 use live::Live;
@@ -184,6 +187,9 @@ pub enum StoreError {
         /// What was found.
         what: String,
     },
+    /// A record of somebody's fails its checksum; the store as a whole is good.
+    #[error("{0} fails its checksum; `postern store check` on the stopped store says what else does")]
+    Unreadable(String),
     /// A write, a sync or a read failed, and it is not mended yet.
     #[error("the store failed and is being mended; the update may not be kept, send it again")]
     Failed,
@@ -240,6 +246,7 @@ impl StoreOwner {
             }
             opened = open::open(&files)?;
         }
+        opened.count_members().map_err(|error| files.failed(error))?;
         opened.introduce(destinations).map_err(|error| files.failed(error))?;
         opened.file.sync_data().map_err(|source| files.error(source))?;
         files.settle_mark(Mark { commit: opened.meta.commit, closed: false });
@@ -373,6 +380,11 @@ impl Store {
     /// Returns when the store has ended, in whatever way: nothing mends it any more.
     pub async fn ended(&self) {
         self.commands.closed().await;
+    }
+
+    /// Goes by other limits from now on.
+    pub fn set_limits(&self, limits: &Limits) {
+        self.space.set_limits(limits);
     }
 
     /// How full it is.

@@ -11,6 +11,7 @@ use super::{
     layout::{self, Table},
     meta::Meta,
     record::{self, Unreadable},
+    tally,
 };
 use crate::{destination::DestinationId, export::Export};
 
@@ -54,6 +55,20 @@ pub(super) fn open(files: &Files) -> Result<Opened, StoreError> {
 }
 
 impl Opened {
+    /// Counts the members of each audience, where an older version wrote the store, and flushes. It reads every profile.
+    pub(super) fn count_members(&mut self) -> sled::Result<()> {
+        if !std::mem::take(&mut self.meta.lacks_members) {
+            return Ok(());
+        }
+        let mut batch = Batch::default();
+        for (name, count) in tally::of_all(&self.db)? {
+            self.meta.live_bytes += tally::stage(&mut batch, &name, count).bytes;
+        }
+        self.meta.put(&mut batch);
+        self.db.apply_batch(batch)?;
+        Flusher::new(&self.db)?.flush()
+    }
+
     /// Gives each destination that is new its number, and flushes.
     pub(super) fn introduce(&mut self, destinations: &[DestinationId]) -> sled::Result<()> {
         let mut batch = Batch::default();

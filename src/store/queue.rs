@@ -275,8 +275,14 @@ impl Queue {
     }
 
     /// Whether somebody holds this export.
-    pub(super) fn is_claimed(&self, number: u64) -> bool {
+    pub fn is_claimed(&self, number: u64) -> bool {
         self.window().is_claimed(number)
+    }
+
+    /// Whether nothing waits: what was made is delivered, dead or dropped, and that is on disk.
+    pub fn is_empty(&self) -> bool {
+        let window = self.window();
+        window.missing().is_none() && window.oldest().is_none()
     }
 
     /// How many claims there are that are neither settled nor given back.

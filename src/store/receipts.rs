@@ -129,7 +129,7 @@ impl Store {
         })
     }
 
-    /// The commits whose receipts are of one of these lines, from commit `from` on.
+    /// The commits whose receipts are of one of these lines.
     pub(super) fn commits_of(&self, lines: &[ProfileKey]) -> Result<Vec<u64>, StoreError> {
         let of_lines = |receipts: Vec<Packed>| receipts.iter().any(|packed| lines.contains(&packed.profile));
         self.read(|db| {
@@ -142,6 +142,15 @@ impl Store {
     }
 }
 
+/// What receipts say of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Said {
+    Delivered,
+    NotDelivered,
+    /// Some cannot be read.
+    Uncertain,
+}
+
 /// Whether something younger than export `after` was delivered for one of these lines, by the receipts from commit `from` on.
 pub(super) fn is_delivered(
     db: &sled::Tree,
@@ -149,16 +158,18 @@ pub(super) fn is_delivered(
     lines: &[ProfileKey],
     after: u64,
     from: u64,
-) -> sled::Result<bool> {
+) -> sled::Result<Said> {
+    let mut said = Said::NotDelivered;
     let younger =
         |packed: &Packed| packed.destination == destination && packed.number > after && lines.contains(&packed.profile);
     for item in walk(db, from) {
-        let (_, _, receipts) = item?;
-        if receipts.unwrap_or_default().iter().any(younger) {
-            return Ok(true);
+        match item? {
+            (_, _, Some(receipts)) if receipts.iter().any(younger) => return Ok(Said::Delivered),
+            (_, _, Some(_)) => {}
+            (_, _, None) => said = Said::Uncertain,
         }
     }
-    Ok(false)
+    Ok(said)
 }
 
 /// How many receipts a record holds.
@@ -178,7 +189,12 @@ fn walk(db: &sled::Tree, from: u64) -> impl Iterator<Item = sled::Result<(u64, u
         };
         let (key, chunk) = key.split_at(key.len() - 1);
         let commit = key.last_chunk().copied().map(u64::from_be_bytes).filter(|_| chunk == [0])?;
-        match record::assemble(&db, key, &first) {
+        let read = match record::assemble(&db, key, &first) {
+            // It may be written anew between one chunk and the next.
+            Err(Unreadable::Damaged) => record::read(&db, key).and_then(|read| read.ok_or(Unreadable::Damaged)),
+            read => read,
+        };
+        match read {
             Ok(record) => Some(Ok((commit, record.length, postcard::from_bytes(&record.payload).ok()))),
             Err(Unreadable::Damaged) => Some(Ok((commit, 0, None))),
             Err(Unreadable::Failed(error)) => Some(Err(error)),

@@ -12,7 +12,7 @@ use super::{
     drop::blocking,
     layout::{self, Table},
     look::State,
-    receipts::is_delivered,
+    receipts::{Said, is_delivered},
     writer::{Failure, Writer},
 };
 use crate::{
@@ -169,12 +169,14 @@ impl Store {
         }
         let look = move || {
             let (of, lines) = (queue.destination(), &seen.lines);
-            let overtaken = store.read(|db| {
-                Ok(is_waiting(db, of, lines, number, seen.number)? || is_delivered(db, of, lines, number, 0)?)
+            let said = store.read(|db| match is_waiting(db, of, lines, number, seen.number)? {
+                true => Ok(Said::Delivered),
+                false => is_delivered(db, of, lines, number, 0),
             })?;
-            Ok((!overtaken).then_some(seen))
+            Ok((said, seen))
         };
-        blocking(look).await?.ok_or(NotRedriven::Overtaken)
+        let (said, seen) = blocking(look).await?;
+        said.allows().map(|()| seen)
     }
 }
 
@@ -188,6 +190,17 @@ enum Hindrance {
 impl From<NotRedriven> for Hindrance {
     fn from(why: NotRedriven) -> Self {
         Self::NotRedriven(why)
+    }
+}
+
+impl Said {
+    /// Whether what is older may be sent.
+    fn allows(self) -> Result<(), NotRedriven> {
+        match self {
+            Self::NotDelivered => Ok(()),
+            Self::Delivered => Err(NotRedriven::Overtaken),
+            Self::Uncertain => Err(NotRedriven::Uncertain),
+        }
     }
 }
 
@@ -215,6 +228,9 @@ impl Writer<'_> {
         let Some(counted) = self.meta.destinations.get(id) else { return Ok(Err(missing().into())) };
         let (destination, without_receipt) = (counted.number, counted.without_receipt);
         let Some((letter, frozen)) = self.letter(destination, number)? else { return Ok(Err(missing().into())) };
+        if self.is_being_forgotten(&letter.export.lines)? {
+            return Ok(Err(missing().into()));
+        }
         let Some((reasons, body)) = frozen.open() else { return Ok(Err(NotRedriven::Unreadable.into())) };
         let (_, found, _) = self.find(identities)?;
         let remade = match remake(&Letter { letter, reasons, body }, found) {
@@ -229,10 +245,11 @@ impl Writer<'_> {
                 return Ok(Err(NotRedriven::Uncertain.into()));
             }
             let since = number.max(seen.number);
-            if is_waiting(&self.db, destination, lines, since, u64::MAX)?
-                || is_delivered(&self.db, destination, lines, number, seen.commit)?
-            {
+            if is_waiting(&self.db, destination, lines, since, u64::MAX)? {
                 return Ok(Err(NotRedriven::Overtaken.into()));
+            }
+            if let Err(why) = is_delivered(&self.db, destination, lines, number, seen.commit)?.allows() {
+                return Ok(Err(why.into()));
             }
         }
         self.remove(&layout::entry(Table::Dead, destination, number), Some(frozen.record_length));

@@ -53,9 +53,11 @@ pub struct Room {
 
 pub(super) struct Space {
     dir: PathBuf,
-    soft: u64,
-    hard: u64,
-    free_min: u64,
+    soft: AtomicU64,
+    hard: AtomicU64,
+    free_min: AtomicU64,
+    /// The least free space unless it is configured.
+    free_min_default: u64,
     ballast: u64,
     live: AtomicU64,
     open: AtomicBool,
@@ -65,16 +67,30 @@ pub(super) struct Space {
 impl Space {
     pub(super) fn new(dir: &Path, limits: &Limits) -> io::Result<Self> {
         let total = total(dir)?;
+        let free_min_default = (total / 20).clamp(SMALLEST, FREE_MIN);
         Ok(Self {
             dir: dir.to_owned(),
-            soft: limits.soft,
-            hard: limits.hard,
-            free_min: limits.free_min.unwrap_or((total / 20).clamp(SMALLEST, FREE_MIN)),
+            soft: AtomicU64::new(limits.soft),
+            hard: AtomicU64::new(limits.hard),
+            free_min: AtomicU64::new(limits.free_min.unwrap_or(free_min_default)),
+            free_min_default,
             ballast: (total / 16).clamp(SMALLEST, BALLAST_BYTES),
             live: AtomicU64::new(0),
             open: AtomicBool::new(true),
             warned: AtomicBool::new(false),
         })
+    }
+
+    /// Goes by other limits from now on.
+    pub(super) fn set_limits(&self, Limits { soft, hard, free_min }: &Limits) {
+        self.soft.store(*soft, Ordering::Relaxed);
+        self.hard.store(*hard, Ordering::Relaxed);
+        self.free_min.store(free_min.unwrap_or(self.free_min_default), Ordering::Relaxed);
+        self.measure(self.live.load(Ordering::Relaxed));
+    }
+
+    fn limits(&self) -> [u64; 3] {
+        [&self.soft, &self.hard, &self.free_min].map(|limit| limit.load(Ordering::Relaxed))
     }
 
     /// Whether an update is taken. Once closed it looks again each time: nothing else might.
@@ -87,9 +103,10 @@ impl Space {
         self.live.store(live, Ordering::Relaxed);
         let (free, was_open) = (free(&self.dir), self.open.load(Ordering::Relaxed));
         // A little apart, so that it does not open and close with each update.
+        let [soft_limit, hard_limit, free_limit] = self.limits();
         let (hard, free_min) = match was_open {
-            true => (self.hard, self.free_min),
-            false => (self.hard - self.hard / 64, self.free_min.saturating_add(self.free_min / 8)),
+            true => (hard_limit, free_limit),
+            false => (hard_limit - hard_limit / 64, free_limit.saturating_add(free_limit / 8)),
         };
         let open = live < hard && free >= free_min;
         if self.open.swap(open, Ordering::Relaxed) != open {
@@ -100,18 +117,18 @@ impl Space {
                 }
                 false => warn!(
                     live,
-                    hard_limit = self.hard,
+                    hard_limit,
                     free,
-                    free_min = self.free_min,
+                    free_min = free_limit,
                     "the store or its disk is full; updates are answered 503 while exports drain"
                 ),
             }
         }
-        let high = live >= self.soft;
-        if high != self.warned.load(Ordering::Relaxed) && (high || live < self.soft - self.soft / 64) {
+        let high = live >= soft_limit;
+        if high != self.warned.load(Ordering::Relaxed) && (high || live < soft_limit - soft_limit / 64) {
             self.warned.store(high, Ordering::Relaxed);
             if high {
-                warn!(live, soft_limit = self.soft, hard_limit = self.hard, "the store fills up");
+                warn!(live, soft_limit, hard_limit, "the store fills up");
             }
         }
         open
@@ -119,8 +136,7 @@ impl Space {
 
     pub(super) fn room(&self) -> Room {
         let live_bytes = self.live.load(Ordering::Relaxed);
-        let limits = [self.soft, self.hard, self.free_min];
-        Room { open: self.admits(), live_bytes, free_bytes: free(&self.dir), limits }
+        Room { open: self.admits(), live_bytes, free_bytes: free(&self.dir), limits: self.limits() }
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -140,7 +156,8 @@ impl Space {
     /// Sets space aside, where there is plenty.
     pub(super) fn load_ballast(&self) {
         let path = ballast(&self.dir);
-        if path.exists() || self.free() < self.free_min.saturating_add(self.ballast) {
+        let [_, _, free_min] = self.limits();
+        if path.exists() || self.free() < free_min.saturating_add(self.ballast) {
             return;
         }
         let made = File::create(&path).and_then(|file| {

@@ -46,6 +46,9 @@ impl Store {
     /// else as [`upkeep::backup`]. Nothing is left in `to` then.
     pub fn backup(&self, to: &Path, progress: Progress<'_>) -> Result<Copied, UpkeepError> {
         upkeep::is_free(to)?;
+        if to.strip_prefix(self.space.dir()).is_ok_and(is_of_the_store) {
+            return Err(UpkeepError::OfTheStore(to.display().to_string()));
+        }
         let mut copied = self.try_backup(to, progress);
         for _ in 1..TRIES_MAX {
             match &copied {
@@ -98,6 +101,11 @@ impl Writer<'_> {
         let _ = wait.recv();
         Ok(())
     }
+}
+
+/// Whether a path below the state directory is where the store keeps its own, such as `store.new`.
+fn is_of_the_store(path: &Path) -> bool {
+    path.components().next().is_some_and(|first| first.as_os_str().as_encoded_bytes().starts_with(b"store"))
 }
 
 fn directory(path: &Path, source: io::Error) -> StoreError {

@@ -197,6 +197,7 @@ impl Tried {
         let mut before: Vec<Vec<u8>> = found.iter().map(|person| person.snapshot.clone()).collect();
         before.sort();
         let change = Change {
+            members: Default::default(),
             committed: Committed::Applied,
             key,
             snapshot: snapshot.clone(),
@@ -408,7 +409,17 @@ async fn updates_of_one_profile_in_one_group_see_each_other() {
             let snapshot = [snapshots.concat(), vec![number as u8]].concat();
             let (absorbed, moved, lines, exports) = Default::default();
             let committed = Committed::Unchanged;
-            Ok(Change { committed, key, snapshot, absorbed, moved, lines, accepted_at: at(0), exports })
+            Ok(Change {
+                committed,
+                key,
+                snapshot,
+                absorbed,
+                moved,
+                members: Default::default(),
+                lines,
+                accepted_at: at(0),
+                exports,
+            })
         };
         async move { store.update(identities, decide).await.unwrap() }
     };
@@ -431,10 +442,10 @@ async fn store_in_use_and_store_of_a_later_version_are_refused() {
     assert!(matches!(StoreOwner::open(dir.path(), &[], &Keeping::default()), Err(StoreError::InUse(_))));
     owner.close();
 
-    fs::write(dir.path().join("FORMAT"), "2\n").unwrap();
+    fs::write(dir.path().join("FORMAT"), "3\n").unwrap();
 
     assert!(
-        matches!(StoreOwner::open(dir.path(), &[], &Keeping::default()), Err(StoreError::Newer { found, .. }) if found == "2")
+        matches!(StoreOwner::open(dir.path(), &[], &Keeping::default()), Err(StoreError::Newer { found, .. }) if found == "3")
     );
 }
 

@@ -96,6 +96,9 @@ pub enum UpkeepError {
     /// Something is where a copy should go.
     #[error("{0} is not empty; name a new directory")]
     Exists(String),
+    /// A copy should go to where the store keeps its own directories.
+    #[error("{0} is where the store keeps its own; name another directory, such as backup-1 in the state directory")]
+    OfTheStore(String),
 }
 
 /// Reads every record of the store in `dir` and compares the counters.

@@ -175,7 +175,8 @@ pub(super) async fn send(store: &Store, person: usize, second: u64, exports: usi
         let (committed, accepted_at) = (Committed::Applied, at(second));
         let (key, lines, snapshot) = (profile.key, profile.lines(), serde_json::to_vec(&profile).unwrap());
         tell.send(key).unwrap();
-        Ok(Change { committed, key, snapshot, absorbed, moved, lines, accepted_at, exports })
+        let members = [("ups:gold".to_owned(), 1)].into();
+        Ok(Change { committed, key, snapshot, absorbed, moved, members, lines, accepted_at, exports })
     };
     store.update(vec![identity(person)], decide).await.unwrap();
     told.await.unwrap()
@@ -366,7 +367,7 @@ async fn damaged_entries_are_shown_as_such_and_exports_are_found_by_their_id() {
 
     assert_eq!(letters, [(1, None)]);
     assert!(matches!(waiting[..], [(4, Some(_)), (5, None)]), "{waiting:?}");
-    assert!(matches!(store.export(&destination(0), 1), Err(StoreError::Damaged { .. })));
+    assert!(matches!(store.export(&destination(0), 1), Err(StoreError::Unreadable(_))));
     assert!(!store.drop_letter(&destination(0), 1).await.unwrap(), "it is put aside");
     let counters = store.counters().await.unwrap();
     let counted = counters.destinations[&destination(0)];

@@ -1,7 +1,7 @@
 //! The one writer: gather, decide, apply in slices, and hand over to the syncer, group by group.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     io::ErrorKind,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, mpsc::SyncSender},
@@ -177,6 +177,8 @@ pub(super) struct Writer<'s> {
     pub(super) slice: Slice,
     pub(super) group: Group,
     pub(super) sweep: Sweep,
+    /// How many are in each audience, as far as that was asked for.
+    pub(super) members: HashMap<String, u64>,
 }
 
 /// What goes into the next atomic batch.
@@ -208,6 +210,7 @@ impl<'s> Writer<'s> {
             flushing,
             to_syncer,
             slice: Slice::default(),
+            members: HashMap::new(),
             group: Group::default(),
             sweep: Sweep::default(),
         }
@@ -275,6 +278,7 @@ impl<'s> Writer<'s> {
             // Nothing is to be synced for it; an error means that the sender has gone.
             Err(refusal) => drop(answer.sender.send(Err(refusal.into()))),
             Ok(change) => {
+                self.count_members(&change.members)?;
                 self.group.answers.push((answer, change.committed));
                 self.stage(change, links, &lengths);
             }
@@ -312,7 +316,7 @@ impl<'s> Writer<'s> {
     }
 
     fn stage(&mut self, change: Change, links: Links, lengths: &Lengths) {
-        let Change { committed, key, snapshot, absorbed, moved, lines, accepted_at, exports } = change;
+        let Change { committed, key, snapshot, absorbed, moved, members: _, lines, accepted_at, exports } = change;
         let profile = layout::profile(&key);
         self.put(&profile, &[&snapshot], lengths.get(&key).copied());
         self.meta.profiles = self.meta.profiles + 1 - lengths.len() as u64;
