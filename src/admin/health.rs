@@ -1,4 +1,4 @@
-//! What an operator's tools ask over HTTP: is it alive, is it ready, what are its figures.
+//! What an operator's tools ask: is it alive, is it ready, what are its figures.
 
 use axum::{
     Router,
@@ -7,39 +7,34 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use metrics_exporter_prometheus::PrometheusHandle;
 
+use super::Admin;
 use crate::{
-    clock::Clock,
     metrics,
     store::{Health, Store},
 };
 
-#[derive(Clone)]
-struct Admin {
-    store: Store,
-    clock: Clock,
-    figures: PrometheusHandle,
-}
-
 /// The routes: `/livez`, `/readyz`, `/metrics`.
-pub fn router(store: Store, clock: Clock, figures: PrometheusHandle) -> Router {
-    Router::new()
-        .route("/livez", get(|| async { "alive\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(show))
-        .with_state(Admin { store, clock, figures })
+pub(super) fn routes() -> Router<Admin> {
+    Router::new().route("/livez", get(|| async { "alive\n" })).route("/readyz", get(ready)).route("/metrics", get(show))
 }
 
 /// Red when an update could not be kept. A destination that is down does not make us unready: updates are kept for it.
 async fn ready(State(admin): State<Admin>) -> Response {
-    let why = match admin.store.health() {
-        Health::Good if admin.store.room().open => return "ready\n".into_response(),
-        Health::Good => "the store or its disk is full; updates are refused while exports drain\n",
-        Health::Full => "the disk is full; nothing can be kept until there is space\n",
-        Health::Failed => "the store failed and is being mended; see the log\n",
-    };
-    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
+    match why_not_ready(&admin.store) {
+        None => "ready\n".into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+    }
+}
+
+/// Why an update could not be kept now, if that is so.
+pub(crate) fn why_not_ready(store: &Store) -> Option<&'static str> {
+    match store.health() {
+        Health::Good if store.room().open => None,
+        Health::Good => Some("the store or its disk is full; updates are refused while exports drain"),
+        Health::Full => Some("the disk is full; nothing can be kept until there is space"),
+        Health::Failed => Some("the store failed and is being mended; see the log"),
+    }
 }
 
 async fn show(State(admin): State<Admin>) -> Response {

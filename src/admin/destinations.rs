@@ -1,0 +1,337 @@
+//! The destinations: how each is doing, and what a person may tell it.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Json,
+    extract::{Path, State},
+};
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
+use utoipa::{IntoParams, ToSchema};
+
+use super::{
+    Admin,
+    problem::{Problem, Query},
+    scene::{Scene, Served},
+};
+use crate::{
+    clock::Timestamp,
+    delivery::{NotDone, Percentiles, State as Gate, Test, Tested, View},
+    destination::DestinationId,
+    export::Outcome,
+    listen::Caller,
+    store::{Counters, DestinationCounters},
+    tls::Validity,
+};
+
+/// How a destination is doing.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct DestinationView {
+    /// Its name.
+    pub name: String,
+    /// Where exports are POSTed.
+    pub endpoint: String,
+    /// `open`, `throttled`, `held`, `paused`; `changing` while POSTs of before a reload end; `stuck` when its worker does not
+    /// answer.
+    pub state: String,
+    /// Why it is held, or would be were it not paused.
+    pub reason: Option<String>,
+    /// Since when it is held or paused.
+    pub since: Option<String>,
+    /// When it is sent to again: the next probe, or the end of a throttle.
+    pub next_at: Option<String>,
+    /// It is not configured any more, and ends once nothing waits.
+    pub draining: bool,
+    /// POSTs under way.
+    pub in_flight: usize,
+    /// What was counted since the store was made; none while the store is being mended.
+    pub counted: Option<Counted>,
+    /// Age of the oldest waiting export.
+    pub oldest_seconds: Option<f64>,
+    /// Deliveries a second, over the last minute.
+    pub rate: f64,
+    /// From an update's acceptance to the delivery of its export, over the latest 2048.
+    pub latency: Option<LatencyView>,
+    /// The last delivery since the start.
+    pub last_delivery: Option<String>,
+    /// The last POST since the start that was not delivered.
+    pub last_failure: Option<FailureView>,
+    /// Our certificate.
+    pub certificate: CertificateView,
+    /// Mapped audiences.
+    pub audiences: Vec<String>,
+    /// Mapped attributes.
+    pub attributes: Vec<String>,
+}
+
+/// Exports of a destination since the store was made: made = delivered + waiting + dead + damaged + dropped + redriven
+/// + moot.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Counted {
+    /// Made.
+    pub made: u64,
+    /// Taken by the receiver.
+    pub delivered: u64,
+    /// Still owed.
+    pub waiting: u64,
+    /// Dead letters that are there now.
+    pub dead: u64,
+    /// Failed their checksum and were put aside.
+    pub damaged: u64,
+    /// Dropped by a person.
+    pub dropped: u64,
+    /// Dead letters of which a new export was made.
+    pub redriven: u64,
+    /// Dead letters that were closed because their profile is in no mapped audience any more.
+    pub moot: u64,
+}
+
+/// Latencies that half, 95 and 99 of a hundred deliveries were below, in seconds.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+pub struct LatencyView {
+    /// Half of them.
+    pub p50_seconds: f64,
+    /// 95 of a hundred.
+    pub p95_seconds: f64,
+    /// 99 of a hundred.
+    pub p99_seconds: f64,
+}
+
+/// A POST that was not delivered.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct FailureView {
+    /// When it ended.
+    pub at: String,
+    /// What it met, in one word.
+    pub outcome: String,
+    /// More words for it.
+    pub detail: Option<String>,
+}
+
+/// A certificate of ours.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct CertificateView {
+    /// Whom it names.
+    pub subject: String,
+    /// SHA-256 of it.
+    pub fingerprint: String,
+    /// The fingerprint of the one over which the receiver last accepted an export.
+    pub accepted: Option<String>,
+    /// Until when it may be used.
+    pub not_after: String,
+    /// Whether it may be used now.
+    pub valid: bool,
+}
+
+/// What a test sends.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TestQuery {
+    /// A POST of a made-up export of nobody, rather than a HEAD request.
+    #[serde(default)]
+    sample: bool,
+}
+
+/// What a test met.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TestView {
+    /// Whether exports can be expected to arrive.
+    pub good: bool,
+    /// `HEAD` or `POST`.
+    pub method: String,
+    /// The answer's status, if there was an answer.
+    pub status: Option<u16>,
+    /// What an export would have met, in one word; of a HEAD request only where there was no answer.
+    pub outcome: Option<String>,
+    /// More words for it.
+    pub detail: Option<String>,
+    /// From the first packet to the end of the answer.
+    pub seconds: f64,
+}
+
+/// The destinations.
+#[utoipa::path(get, path = "/v1/destinations", responses((status = OK, body = Vec<DestinationView>)))]
+pub(super) async fn list(State(admin): State<Admin>) -> Json<Vec<DestinationView>> {
+    let (counters, scene) = (admin.store.counters().await.ok(), admin.scene.borrow().clone());
+    Json(views(&admin, &scene, counters.as_ref()).await)
+}
+
+/// One destination.
+#[utoipa::path(get, path = "/v1/destinations/{name}", params(("name" = String, Path)), responses(
+    (status = OK, body = DestinationView),
+    (status = NOT_FOUND, body = Problem),
+))]
+pub(super) async fn show(
+    State(admin): State<Admin>,
+    Path(name): Path<String>,
+) -> Result<Json<DestinationView>, Problem> {
+    let (served, counters) = (served(&admin, &name)?, admin.store.counters().await.ok());
+    let view = served.view().await;
+    Ok(Json(destination_view(&admin, &served, view, counters.as_ref())))
+}
+
+/// Sends nothing to a destination from now on, over restarts too.
+#[utoipa::path(post, path = "/v1/destinations/{name}/pause", params(("name" = String, Path)), responses(
+    (status = OK, body = DestinationView),
+    (status = NOT_FOUND, body = Problem),
+    (status = SERVICE_UNAVAILABLE, body = Problem),
+))]
+pub(super) async fn pause(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<DestinationView>, Problem> {
+    let served = served(&admin, &name)?;
+    admin.note(caller, "destination.pause", &name).await;
+    served.control.pause().await?;
+    show(State(admin), Path(name)).await
+}
+
+/// Ends a pause; a destination that is held is probed at once.
+#[utoipa::path(post, path = "/v1/destinations/{name}/resume", params(("name" = String, Path)), responses(
+    (status = OK, body = DestinationView),
+    (status = NOT_FOUND, body = Problem),
+    (status = SERVICE_UNAVAILABLE, body = Problem),
+))]
+pub(super) async fn resume(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+) -> Result<Json<DestinationView>, Problem> {
+    let served = served(&admin, &name)?;
+    admin.note(caller, "destination.resume", &name).await;
+    served.control.resume().await?;
+    show(State(admin), Path(name)).await
+}
+
+/// Connects as delivery would and sends a request that holds nothing of anybody.
+#[utoipa::path(post, path = "/v1/destinations/{name}/test", params(("name" = String, Path), TestQuery), responses(
+    (status = OK, body = TestView),
+    (status = BAD_REQUEST, body = Problem),
+    (status = NOT_FOUND, body = Problem),
+))]
+pub(super) async fn test(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Query(query): Query<TestQuery>,
+) -> Result<Json<TestView>, Problem> {
+    let served = served(&admin, &name)?;
+    let (test, method) = match query.sample {
+        true => (Test::Sample, "POST"),
+        false => (Test::Head, "HEAD"),
+    };
+    admin.note(caller, "destination.test", &name).await;
+    Ok(Json(test_view(test, method, &served.control.test(test).await)))
+}
+
+fn test_view(test: Test, method: &str, tested: &Tested) -> TestView {
+    let (status, outcome, detail) = match &tested.result {
+        // What a HEAD request is answered says nothing of exports.
+        Ok((status, outcome)) => (Some(*status), outcome.as_ref().filter(|_| test == Test::Sample), None),
+        Err((outcome, detail)) => (None, Some(outcome), Some(detail.clone())),
+    };
+    TestView {
+        good: tested.is_good(test),
+        method: method.to_owned(),
+        status,
+        outcome: outcome.map(Outcome::to_string),
+        detail,
+        seconds: tested.took.as_secs_f64(),
+    }
+}
+
+fn served(admin: &Admin, name: &str) -> Result<Served, Problem> {
+    let scene = admin.scene.borrow();
+    let found = name.parse().ok().and_then(|id: DestinationId| scene.destinations.get(&id).cloned());
+    found.ok_or_else(|| Problem::not_found(format_args!("there is no destination `{name}`")))
+}
+
+/// Asks all workers at once.
+pub(super) async fn views(admin: &Admin, scene: &Arc<Scene>, counters: Option<&Counters>) -> Vec<DestinationView> {
+    let mut asked = JoinSet::new();
+    for (id, served) in &scene.destinations {
+        let (id, served) = (id.clone(), served.clone());
+        asked.spawn(async move { (id, served.view().await) });
+    }
+    let mut views: Vec<DestinationView> = Vec::new();
+    while let Some(answered) = asked.join_next().await {
+        let Ok((id, view)) = answered else { continue };
+        views.push(destination_view(admin, &scene.destinations[&id], view, counters));
+    }
+    views.sort_by(|a, b| a.name.cmp(&b.name));
+    views
+}
+
+fn destination_view(
+    admin: &Admin,
+    served @ Served { destination, control: _, draining, before: _ }: &Served,
+    view: Result<View, NotDone>,
+    counters: Option<&Counters>,
+) -> DestinationView {
+    let (now, id) = (admin.clock.now(), destination.id());
+    let accepted = view.as_ref().ok().and_then(|view| view.accepted_with);
+    let credentials = destination.tls.credentials();
+    let certificate = CertificateView {
+        subject: credentials.subject().to_owned(),
+        fingerprint: credentials.fingerprint().to_string(),
+        accepted: accepted.map(|fingerprint| fingerprint.to_string()),
+        not_after: credentials.not_after().to_string(),
+        valid: credentials.validity_at(now) == Validity::Valid,
+    };
+    let view = view.ok();
+    let (state, reason, since, next_at) = match view.as_ref().map(|view| &view.state) {
+        None if served.is_changing() => ("changing", None, None, None),
+        None => ("stuck", None, None, None),
+        Some(Gate::Open) => ("open", None, None, None),
+        Some(Gate::Throttled { until }) => ("throttled", None, None, Some(*until)),
+        Some(Gate::Held { hold, next_probe }) => ("held", Some(&hold.fault), Some(hold.since), *next_probe),
+        Some(Gate::Paused { since, hold }) => ("paused", hold.as_ref().map(|hold| &hold.fault), Some(*since), None),
+    };
+    let failure = view.as_ref().and_then(|view| view.last_failure.as_ref());
+    let text = |at: Timestamp| at.to_string();
+    DestinationView {
+        name: id.to_string(),
+        endpoint: destination.endpoint.to_string(),
+        state: state.to_owned(),
+        reason: reason.map(ToString::to_string),
+        since: since.map(text),
+        next_at: next_at.map(text),
+        draining: *draining,
+        in_flight: view.as_ref().map_or(0, |view| view.in_flight),
+        counted: counters.and_then(|counters| counters.destinations.get(id)).map(Counted::from),
+        oldest_seconds: admin
+            .store
+            .queue(id)
+            .and_then(|queue| queue.oldest())
+            .map(|oldest| now.since(oldest).as_secs_f64()),
+        rate: view.as_ref().map_or(0.0, |view| view.rate),
+        latency: view.as_ref().and_then(|view| view.latency).map(LatencyView::from),
+        last_delivery: view.as_ref().and_then(|view| view.last_delivery).map(text),
+        last_failure: failure.map(|failure| FailureView {
+            at: failure.at.to_string(),
+            outcome: failure.outcome.to_string(),
+            detail: failure.detail.clone(),
+        }),
+        certificate,
+        audiences: destination.mapping.audiences.iter().map(ToString::to_string).collect(),
+        attributes: destination.mapping.attributes.iter().map(ToString::to_string).collect(),
+    }
+}
+
+impl From<&DestinationCounters> for Counted {
+    fn from(counters: &DestinationCounters) -> Self {
+        let DestinationCounters { made, delivered, waiting, dead, damaged, dropped, redriven, moot, died: _ } =
+            *counters;
+        Self { made, delivered, waiting, dead, damaged, dropped, redriven, moot }
+    }
+}
+
+impl From<Percentiles> for LatencyView {
+    fn from(Percentiles { p50, p95, p99 }: Percentiles) -> Self {
+        let [p50_seconds, p95_seconds, p99_seconds] = [p50, p95, p99].map(|latency| latency.as_secs_f64());
+        Self { p50_seconds, p95_seconds, p99_seconds }
+    }
+}
