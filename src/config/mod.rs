@@ -39,6 +39,8 @@ const AUDIENCES_MAX: usize = 1000;
 /// Most destinations: each has its own worker and connections.
 const DESTINATIONS_MAX: usize = 100;
 
+/// The configuration file, where nothing else is said.
+pub const FILE_DEFAULT: &str = "/etc/postern/postern.toml";
 /// Where the store is, where nothing else is said: systemd makes this folder.
 const STATE_DIR: &str = "/var/lib/postern";
 /// Where the socket for operators is while the store is there. systemd makes its folder too.
@@ -121,7 +123,49 @@ impl Config {
     }
 }
 
+/// Where the socket for operators is, going by the files as far as they can be read: an appliance can be asked while its
+/// configuration is being changed, or by somebody who may not read all of it.
+///
+/// # Errors
+/// When what they say of it is wrong.
+pub fn admin_socket(path: &Path) -> Result<PathBuf, ConfigError> {
+    match Files::read(path) {
+        Err(ConfigError::Missing(_) | ConfigError::Unreadable(..)) => Ok(PathBuf::from(SOCKET)),
+        files => Ok(whereabouts(&files?)?.1),
+    }
+}
+
+/// The folder of the store, going by the files as far as they can be read: a stopped store can be mended whatever else is
+/// wrong.
+///
+/// # Errors
+/// [`ConfigError::Missing`], and when what they say of it is wrong.
+pub fn state_dir(path: &Path) -> Result<PathBuf, ConfigError> {
+    Ok(whereabouts(&Files::read(path)?)?.0)
+}
+
+/// The folder of the store, and the socket.
+fn whereabouts(files: &Files) -> Result<(PathBuf, PathBuf), ConfigError> {
+    let reading = Reading::new(&files.sources);
+    let tables = reading.parse();
+    let places = files.places();
+    let mut root = Section::root(&tables, &reading);
+    let state = root.or("state_dir", &format!("{STATE_DIR:?}"), |item| read_state_dir(&item, &places));
+    let (state_dir, socket) = state.unzip();
+    let admin = root.or("admin", "{}", |item| admin(&item, socket.as_deref(), &places));
+    drop(root);
+    drop(tables);
+    match (state_dir, admin) {
+        (Some(state_dir), Some((_, socket))) => Ok((state_dir, socket)),
+        (None, _) | (_, None) => Err(ConfigError::Invalid(reading.end().0)),
+    }
+}
+
 impl Files {
+    fn places(&self) -> Places<'_> {
+        Places { folder: &self.folder, credentials: self.credentials.as_deref() }
+    }
+
     /// Understands the files as a whole, and reads what they refer to.
     ///
     /// # Errors
@@ -129,7 +173,7 @@ impl Files {
     pub fn load(&self) -> Result<Loaded, ConfigError> {
         let reading = Reading::new(&self.sources);
         let tables = reading.parse();
-        let places = Places { folder: &self.folder, credentials: self.credentials.as_deref() };
+        let places = self.places();
         let all_read = tables.len() == self.sources.len() && self.folder_finding.is_none();
         let config = read(Section::root(&tables, &reading), &places, all_read);
         let empty = tables.iter().filter(|(table, _)| table.is_empty());
@@ -149,7 +193,7 @@ impl Files {
 
 /// Reads everything before it gives up on anything: each `?` stands after the last key was asked for.
 fn read(mut root: Section<'_>, places: &Places<'_>, all_read: bool) -> Option<Config> {
-    let state = root.or("state_dir", &format!("{STATE_DIR:?}"), |item| state_dir(&item, places));
+    let state = root.or("state_dir", &format!("{STATE_DIR:?}"), |item| read_state_dir(&item, places));
     let (state_dir, socket) = state.unzip();
     let server_listen = root.or("server", "{}", |item| server(&item));
     let admin = root.or("admin", "{}", |item| admin(&item, socket.as_deref(), places));
@@ -183,7 +227,7 @@ fn read(mut root: Section<'_>, places: &Places<'_>, all_read: bool) -> Option<Co
 }
 
 /// The folder of the store, and where the socket is if nothing else is said, as that would be written.
-fn state_dir(item: &Item<'_>, places: &Places<'_>) -> Option<(PathBuf, String)> {
+fn read_state_dir(item: &Item<'_>, places: &Places<'_>) -> Option<(PathBuf, String)> {
     let state_dir = secret::path(item, places)?;
     let socket = match state_dir == Path::new(STATE_DIR) {
         true => SOCKET.to_owned(),

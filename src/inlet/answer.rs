@@ -85,6 +85,7 @@ impl From<StoreError> for Problem {
             StoreError::Busy => (StatusCode::SERVICE_UNAVAILABLE, "Busy", "busy"),
             StoreError::Full => (StatusCode::SERVICE_UNAVAILABLE, "Disk Full", "disk_full"),
             StoreError::Failed
+            | StoreError::Unreadable(_)
             | StoreError::Directory { .. }
             | StoreError::InUse(_)
             | StoreError::Newer { .. }

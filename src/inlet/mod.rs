@@ -1,12 +1,17 @@
 //! Updates come in: routes, wire formats, who may post.
 
+use std::collections::BTreeMap;
+
 mod answer;
 mod routes;
 pub mod wire;
 
-pub use routes::router;
+pub use routes::Entrance;
 
 use crate::profile::{identity::Namespace, path::AttributePath};
+
+/// The inlets by name.
+pub type Inlets = BTreeMap<String, Inlet>;
 
 /// An inlet as it is meant: a named HTTP entrance for profile updates.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! `POST /collection/{inlet}`: a body in, an answer once it is on disk.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -12,10 +12,10 @@ use axum::{
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
-    Inlet,
+    Inlet, Inlets,
     answer::{self, Accepted, Problem},
     wire,
 };
@@ -28,27 +28,34 @@ const BODIES_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long a sender may take over its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the routes need.
+/// What the routes need: inlets that a reload may replace, and the way behind them.
 #[derive(Clone)]
-struct Entrance {
-    inlets: Arc<BTreeMap<String, Inlet>>,
+pub struct Entrance {
+    inlets: watch::Receiver<Arc<Inlets>>,
     pipeline: Pipeline,
     clock: Clock,
     /// A permit for each byte of a body, from before it is read until its update is decided.
     room: Arc<Semaphore>,
 }
 
-/// The routes of all inlets.
-pub fn router(inlets: Vec<Inlet>, pipeline: Pipeline, clock: Clock) -> Router {
-    let inlets = Arc::new(inlets.into_iter().map(|inlet| (inlet.name.clone(), inlet)).collect());
-    Router::new()
-        .route("/collection/{inlet}", post(collect))
-        .fallback(|| async { no_route("there is nothing here; post to /collection/{inlet}") })
-        .with_state(Entrance { inlets, pipeline, clock, room: Arc::new(Semaphore::new(BODIES_BYTES_MAX)) })
+impl Entrance {
+    /// An entrance to `pipeline` for the inlets that there are at any time.
+    pub fn new(inlets: watch::Receiver<Arc<Inlets>>, pipeline: Pipeline, clock: Clock) -> Self {
+        Self { inlets, pipeline, clock, room: Arc::new(Semaphore::new(BODIES_BYTES_MAX)) }
+    }
+
+    /// The routes of all inlets.
+    pub fn routes(&self) -> Router {
+        Router::new()
+            .route("/collection/{inlet}", post(collect))
+            .fallback(|| async { no_route("there is nothing here; post to /collection/{inlet}") })
+            .with_state(self.clone())
+    }
 }
 
 async fn collect(State(entrance): State<Entrance>, Path(name): Path<String>, request: Request) -> Response {
-    let Some(inlet) = entrance.inlets.get(&name) else {
+    let inlets = entrance.inlets.borrow().clone();
+    let Some(inlet) = inlets.get(&name) else {
         // The name is not a label: anybody could fill the metrics with names.
         metrics::refused("", "no_such_inlet");
         return no_route(&format!("there is no inlet `{name}`")).into_response();

@@ -1,0 +1,115 @@
+//! A new configuration in place of the one in force: what may change while all runs, and what is refused. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    admin::scene::{Reloaded, Removed},
+    config::Config,
+    destination::{Destination, DestinationId},
+};
+
+/// What becomes of each destination.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// New ones, and those whose settings changed.
+    pub(super) started: Vec<Destination>,
+    pub(super) drained: Vec<DestinationId>,
+    pub(super) discarded: Vec<DestinationId>,
+    /// What is told to the one who asked.
+    pub(super) told: Reloaded,
+}
+
+/// Compares the configuration in force with the one that is to replace it. `waiting` says how many exports wait for each
+/// destination.
+///
+/// # Errors
+/// All reasons for which nothing may change, each with the way out.
+pub(super) fn changes(
+    before: &Config,
+    after: &Config,
+    waiting: &BTreeMap<DestinationId, u64>,
+    Removed { drain, discard }: &Removed,
+) -> Result<Changes, Vec<String>> {
+    let (mut changes, mut reasons) = (Changes::default(), fixed(before, after));
+    let told = &mut changes.told;
+    let olds: BTreeMap<_, _> = before.destinations.iter().map(|destination| (destination.id(), destination)).collect();
+    let news: BTreeSet<_> = after.destinations.iter().map(Destination::id).collect();
+    for destination in &after.destinations {
+        match olds.get(destination.id()) {
+            None => told.added.push(destination.id().to_string()),
+            Some(old) if *old != destination => told.changed.push(destination.id().to_string()),
+            Some(_) => continue,
+        }
+        changes.started.push(destination.clone());
+    }
+    for id in olds.keys().copied().filter(|id| !news.contains(id)) {
+        told.removed.push(id.to_string());
+        let count = waiting.get(id).copied().unwrap_or_default();
+        match (drain.contains(id), discard.contains(id)) {
+            (true, true) => reasons.push(format!("destination \"{id}\": say --drain or --discard, not both")),
+            (_, true) => {
+                changes.discarded.push(id.clone());
+                told.discarding.push(id.to_string());
+            }
+            (false, false) if count > 0 => reasons.push(format!(
+                "destination \"{id}\" is gone from the configuration and {count} exports wait for it: `postern reload --drain {id}` \
+                 sends them first, `--discard {id}` drops them"
+            )),
+            // What is made before the change is in force is sent all the same.
+            (_, false) => {
+                changes.drained.push(id.clone());
+                if count > 0 {
+                    told.draining.push(id.to_string());
+                }
+            }
+        }
+    }
+    for id in drain.union(discard).filter(|id| !olds.contains_key(id) || news.contains(id)) {
+        let waits = waiting.get(id).is_some_and(|count| *count > 0);
+        if news.contains(id) {
+            reasons.push(format!("destination \"{id}\" is not gone from the configuration: remove it there first"));
+        } else if !waits {
+            reasons.push(format!("nothing waits for a destination \"{id}\""));
+        } else if discard.contains(id) {
+            // It was gone when we started.
+            changes.discarded.push(id.clone());
+            told.discarding.push(id.to_string());
+        } else {
+            reasons
+                .push(format!("destination \"{id}\" has no settings any more: add it again, and what waits is sent"));
+        }
+    }
+    others(before, after, told);
+    match reasons.is_empty() {
+        true => Ok(changes),
+        false => Err(reasons),
+    }
+}
+
+/// What cannot change while all runs.
+fn fixed(before: &Config, after: &Config) -> Vec<String> {
+    let changed = [
+        ("state_dir", before.state_dir != after.state_dir),
+        ("log.format", before.log.format != after.log.format),
+        ("store.receipts_kept or store.receipts_max", before.store.receipts != after.store.receipts),
+    ];
+    let reason = |key: &str| format!("{key} cannot change while postern runs; set it back, or restart");
+    changed.iter().filter(|(_, changed)| *changed).map(|(key, _)| reason(key)).collect()
+}
+
+fn others(before: &Config, after: &Config, told: &mut Reloaded) {
+    let mapping = |config: &Config| {
+        let mappings = config.destinations.iter().map(|destination| &destination.mapping);
+        mappings.cloned().map(|mapping| (mapping.destination.clone(), mapping)).collect::<BTreeMap<_, _>>()
+    };
+    let listeners = |config: &Config| (config.server_listen, config.admin_listen, config.admin_socket.clone());
+    let changed = [
+        ("inlets", before.inlets != after.inlets),
+        ("audiences", before.audiences != after.audiences),
+        ("mappings", mapping(before) != mapping(after)),
+        ("listeners", listeners(before) != listeners(after)),
+        ("log", before.log.level != after.log.level),
+        ("limits", before.store.limits != after.store.limits),
+    ];
+    told.others.extend(changed.iter().filter(|(_, changed)| *changed).map(|(what, _)| (*what).to_owned()));
+}
