@@ -1,105 +1,279 @@
-//! `postern dead-letter`: exports that will not be tried again by themselves, read from a stopped store.
+//! `postern dead-letter`: exports that will not be tried again by themselves; looked at, made anew, or dropped.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use indicatif::HumanCount;
 use serde_json::json;
 
-use super::{ConfigFile, Failure, Output, print};
-use crate::{
-    config::Config,
-    destination::DestinationId,
-    export::DeadLetter,
-    store::{Store, StoreOwner},
+use super::{
+    Failure, Output,
+    client::{self, NONE as NO_PARAMETERS, Reach},
+    confirmed,
+    exit::Exit,
+    export::{self, Pages},
+    print,
+    text::{Table, or_none},
 };
-
-/// Letters read at a time, so that millions of them need no more memory than a few.
-const PAGE: usize = 1000;
+use crate::{
+    admin::{
+        exports::ExportView,
+        letters::{self, DroppedView, LetterLine, LetterPage, LetterQuery, RedriveQuery, RedriveView, Redrives},
+    },
+    store::StoreOwner,
+};
 
 #[derive(Subcommand)]
 pub(super) enum DeadLetterVerb {
-    /// List them, oldest first, from a stopped store
+    /// List them, oldest first
     List(List),
+    /// Show one by its export's id
+    Show(Show),
+    /// Make one anew, or all that match: a new export of the profile's present state
+    Redrive(Redrive),
+    /// Drop one, or all that match
+    Drop(Drop),
 }
 
 #[derive(Args)]
 pub(super) struct List {
     #[command(flatten)]
-    file: ConfigFile,
-    /// The state directory, instead of the one that the configuration names
+    which: Which,
+    /// Read the stopped store in this directory, rather than ask the running appliance
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// Only those of this destination
-    #[arg(long, value_name = "NAME")]
-    destination: Option<DestinationId>,
+    #[command(flatten)]
+    pages: Pages,
+    #[command(flatten)]
+    reach: Reach,
     #[command(flatten)]
     output: Output,
 }
 
+/// Which letters.
+#[derive(Args)]
+struct Which {
+    /// Only those of this destination
+    #[arg(long, value_name = "NAME")]
+    destination: Option<String>,
+    /// Only those that are dead for this cause
+    #[arg(long, value_parser = ["exhausted", "refused", "salvaged"])]
+    cause: Option<String>,
+    /// Only those whose last attempt met this, such as status_500
+    #[arg(long, value_name = "OUTCOME")]
+    outcome: Option<String>,
+    /// Only those that are dead since then or before, such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME")]
+    before: Option<String>,
+}
+
+#[derive(Args)]
+pub(super) struct Show {
+    /// The export's id
+    id: String,
+    /// Show the body too; for root and the appliance's own user
+    #[arg(long)]
+    reveal: bool,
+    #[command(flatten)]
+    reach: Reach,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Args)]
+pub(super) struct Redrive {
+    #[command(flatten)]
+    chosen: Chosen,
+    /// Send the body as it was, not the present state; refused once a newer export of the profile was delivered
+    #[arg(long)]
+    as_was: bool,
+    #[command(flatten)]
+    reach: Reach,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Args)]
+pub(super) struct Drop {
+    #[command(flatten)]
+    chosen: Chosen,
+    /// Do it
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    reach: Reach,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// One letter, or those that match, or all.
+#[derive(Args)]
+struct Chosen {
+    /// The export's id
+    #[arg(conflicts_with_all = ["destination", "cause", "outcome", "before", "all"])]
+    id: Option<String>,
+    #[command(flatten)]
+    which: Which,
+    /// All of them
+    #[arg(long)]
+    all: bool,
+}
+
 pub(super) fn dead_letter(verb: DeadLetterVerb) -> Result<(), Failure> {
-    let DeadLetterVerb::List(List { file, state_dir, destination, output }) = verb;
-    let state_dir = match state_dir {
-        Some(dir) => dir,
-        None => Config::load(&file.config)?.state_dir,
+    match verb {
+        DeadLetterVerb::List(arguments) => list(&arguments),
+        DeadLetterVerb::Show(Show { id, reveal, reach, output }) => {
+            let view: ExportView = reach.get(&format!("/v1/dead-letters/{id}"), &[("reveal", reveal)])?;
+            if output.json { print(&json!(view)) } else { export::whole(&view) }
+        }
+        DeadLetterVerb::Redrive(arguments) => redrive(arguments),
+        DeadLetterVerb::Drop(arguments) => drop_letters(arguments),
+    }
+}
+
+fn list(List { which, state_dir, pages, reach, output }: &List) -> Result<(), Failure> {
+    let mut table = Table::new(["DEAD SINCE", "DESTINATION", "CAUSE", "ATTEMPTS", "LAST OUTCOME", "EXPORT"]);
+    let mut damaged = 0;
+    let mut show = |line: &LetterLine| {
+        damaged += u64::from(line.id.is_none());
+        match output.json {
+            true => print(&json!(line)),
+            false => {
+                table.row([
+                    or_none(line.at.as_ref()).into(),
+                    (&line.destination).into(),
+                    (&line.cause).into(),
+                    line.attempts.into(),
+                    or_none(line.last_outcome.as_ref()).into(),
+                    or_none(line.id.as_ref()).into(),
+                ]);
+                Ok(())
+            }
+        }
     };
-    let owner = StoreOwner::open_existing(&state_dir)?;
-    let listed = list(&owner.store(), destination.as_ref(), output.json);
+    let more = match state_dir {
+        Some(dir) => stopped(dir, &which.query(), pages, &mut show)?,
+        None => pages.walk(|cursor, limit| {
+            let LetterPage { items, next } = reach.get("/v1/dead-letters", &which.page(cursor, limit))?;
+            items.iter().try_for_each(&mut show)?;
+            Ok((items.len(), next))
+        })?,
+    };
+    if !output.json {
+        table.print()?;
+    }
+    Pages::say_if(more);
+    match damaged {
+        0 => Ok(()),
+        _ => Err(Failure::of(
+            Exit::Failed,
+            format_args!("{damaged} dead letters fail their checksum; `postern store check` says what else does"),
+        )),
+    }
+}
+
+/// As the running appliance lists them, from a stopped store.
+fn stopped(
+    dir: &Path,
+    query: &LetterQuery,
+    pages: &Pages,
+    show: &mut impl FnMut(&LetterLine) -> Result<(), Failure>,
+) -> Result<bool, Failure> {
+    let owner = StoreOwner::open_existing(dir)?;
+    let store = owner.store();
+    let listed = pages.walk(|cursor, limit| {
+        let query = LetterQuery { cursor, limit: Some(limit), ..query.clone() };
+        let page = letters::page(&store, &query).map_err(client::failure)?;
+        page.items.iter().try_for_each(&mut *show)?;
+        Ok((page.items.len(), page.next))
+    });
     owner.close();
     listed
 }
 
-fn list(store: &Store, only: Option<&DestinationId>, json: bool) -> Result<(), Failure> {
-    if !json {
-        print(&format_args!(
-            "{:<20}  {:<20}  {:<9}  {:<24}  EXPORT",
-            "DEAD SINCE", "DESTINATION", "CAUSE", "LAST OUTCOME"
-        ))?;
+fn redrive(Redrive { chosen, as_was, reach, output }: Redrive) -> Result<(), Failure> {
+    if let Some(id) = &chosen.id {
+        let path = format!("/v1/dead-letters/{id}/redrive");
+        let done: RedriveView = reach.post(&path, &RedriveQuery { as_was })?;
+        return match (output.json, &done.export) {
+            (true, _) => print(&json!(done)),
+            (false, Some(export)) => print(&format_args!("redriven as export {export}")),
+            (false, None) => print(&"closed: the profile is in no mapped audience any more"),
+        };
     }
-    let mut damaged = 0;
-    for (destination, _) in store.queues().iter().filter(|(id, _)| only.is_none_or(|only| only == id)) {
-        let mut from = 0;
-        loop {
-            let page = store.dead_letters(destination, from, PAGE)?;
-            let Some((last, _)) = page.last() else { break };
-            from = last + 1;
-            for (number, letter) in &page {
-                damaged += u64::from(letter.is_none());
-                let line = letter.as_ref().map(|letter| line(destination, letter, json));
-                print(&line.unwrap_or_else(|| damaged_line(destination, *number, json)))?;
+    let query = chosen.query()?;
+    if as_was {
+        return Err(Failure::of(Exit::Usage, "--as-was takes one id: of many letters the younger overtake the older"));
+    }
+    let done: Redrives = reach.post("/v1/dead-letters/redrive", &query)?;
+    if output.json {
+        return print(&json!(done));
+    }
+    let [exported, moot] = [done.exported, done.moot].map(HumanCount);
+    print(&format_args!("{exported} redriven, {moot} closed because the profile is in no mapped audience any more"))?;
+    match &done.first_refusal {
+        None => Ok(()),
+        Some(why) => Err(Failure::of(Exit::Failed, format_args!("{} stay letters: {why}", HumanCount(done.refused)))),
+    }
+}
+
+fn drop_letters(Drop { chosen, yes, reach, output }: Drop) -> Result<(), Failure> {
+    let done: DroppedView = match &chosen.id {
+        Some(id) => {
+            confirmed(yes, &format!("drop dead letter {id}"))?;
+            reach.delete(&format!("/v1/dead-letters/{id}"), NO_PARAMETERS)?
+        }
+        None => {
+            let query = chosen.query()?;
+            if !yes {
+                let count = count(&reach, &query)?;
+                confirmed(false, &format!("drop {} dead letters", HumanCount(count)))?;
             }
+            reach.delete("/v1/dead-letters", &query)?
+        }
+    };
+    match output.json {
+        true => print(&json!(done)),
+        false => print(&format_args!("{} dropped", HumanCount(done.dropped))),
+    }
+}
+
+fn count(reach: &Reach, query: &LetterQuery) -> Result<u64, Failure> {
+    let mut total = 0;
+    let all = Pages { limit: 0, all: true };
+    all.walk(|cursor, limit| {
+        let query = LetterQuery { cursor, limit: Some(limit), ..query.clone() };
+        let LetterPage { items, next } = reach.get("/v1/dead-letters", &query)?;
+        total += items.len() as u64;
+        Ok((items.len(), next))
+    })?;
+    Ok(total)
+}
+
+impl Chosen {
+    /// The filter; an error when nothing was chosen.
+    fn query(&self) -> Result<LetterQuery, Failure> {
+        let query = self.which.query();
+        match query == LetterQuery::default() && !self.all {
+            true => Err(Failure::of(Exit::Usage, "say which: an id, a filter such as --destination NAME, or --all")),
+            false => Ok(query),
         }
     }
-    match damaged {
-        0 => Ok(()),
-        _ => Err(Failure::failed(anyhow::anyhow!(
-            "{damaged} dead letters fail their checksum; `postern store check` says what else does"
-        ))),
-    }
 }
 
-fn damaged_line(destination: &DestinationId, number: u64, json: bool) -> String {
-    match json {
-        false => format!("{:<20}  {destination:<20}  {:<9}  {:<24}  number {number}", "-", "damaged", "-"),
-        true => json!({ "destination": destination, "number": number, "damaged": true }).to_string(),
+impl Which {
+    fn query(&self) -> LetterQuery {
+        let Self { destination, cause, outcome, before } = self;
+        LetterQuery {
+            destination: destination.clone(),
+            cause: cause.clone(),
+            outcome: outcome.clone(),
+            before: before.clone(),
+            ..LetterQuery::default()
+        }
     }
-}
 
-fn line(destination: &DestinationId, letter: &DeadLetter, json: bool) -> String {
-    let DeadLetter { export, at, cause } = letter;
-    let attempts: Vec<_> = export.attempts.iter().map(|a| (a.at.to_string(), a.outcome.to_string())).collect();
-    if !json {
-        let last = attempts.last().map_or("-", |(_, outcome)| outcome.as_str());
-        return format!("{at:<20}  {destination:<20}  {cause:<9}  {last:<24}  {}", export.id);
+    fn page(&self, cursor: Option<String>, limit: usize) -> LetterQuery {
+        LetterQuery { cursor, limit: Some(limit), ..self.query() }
     }
-    let attempts: Vec<_> = attempts.iter().map(|(at, outcome)| json!({ "at": at, "outcome": outcome })).collect();
-    json!({
-        "export": export.id.to_string(),
-        "destination": destination,
-        "cause": cause,
-        "dead_since": at.to_string(),
-        "accepted_at": export.accepted_at.to_string(),
-        "attempts": attempts,
-        "trials": export.trials,
-    })
-    .to_string()
 }

@@ -20,6 +20,8 @@ pub(super) enum Exit {
     Damaged = 65,
     /// No such file or object.
     Missing = 66,
+    /// The appliance does not run.
+    Unavailable = 69,
     /// Not now: try later.
     TryLater = 75,
     /// Not permitted.
@@ -42,6 +44,10 @@ impl Failure {
 
     pub(super) fn of(exit: Exit, message: impl fmt::Display) -> Self {
         Self { exit, error: anyhow!("{message}") }
+    }
+
+    pub(super) fn because(self, what: &'static str) -> Self {
+        Self { error: self.error.context(what), ..self }
     }
 
     pub(super) fn into_error(self) -> anyhow::Error {
@@ -88,6 +94,7 @@ impl From<StoreError> for Failure {
             }
             StoreError::Directory { .. }
             | StoreError::Damaged { .. }
+            | StoreError::Unreadable(_)
             | StoreError::Failed
             | StoreError::Full
             | StoreError::Refused(_) => Exit::Failed,
@@ -100,7 +107,9 @@ impl From<UpkeepError> for Failure {
     fn from(error: UpkeepError) -> Self {
         match error {
             UpkeepError::Store(error) => error.into(),
-            UpkeepError::NoSpace { .. } | UpkeepError::Exists(_) => Self { exit: Exit::Failed, error: error.into() },
+            UpkeepError::NoSpace { .. } | UpkeepError::Exists(_) | UpkeepError::OfTheStore(_) => {
+                Self { exit: Exit::Failed, error: error.into() }
+            }
         }
     }
 }

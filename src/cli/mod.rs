@@ -11,20 +11,28 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
+mod audit;
 mod check;
 mod child;
+mod client;
 mod completion;
 mod config;
 mod dead_letter;
 mod demo;
 mod destination;
 mod exit;
+mod export;
 mod init;
+mod lists;
 mod man;
+mod profile;
+mod reload;
 mod run;
+mod status;
 mod store;
+mod text;
 
-use exit::Failure;
+use exit::{Exit, Failure};
 
 #[derive(Parser)]
 #[command(name = "postern", version, about, arg_required_else_help = true)]
@@ -44,15 +52,33 @@ enum Verb {
     /// Show the configuration that is in effect
     #[command(subcommand)]
     Config(config::ConfigVerb),
-    /// Add places where exports go
-    #[command(subcommand)]
-    Destination(destination::DestinationVerb),
     /// Show all of it at work for some seconds, in a temporary directory
     Demo,
-    /// Look at exports that will not be tried again by themselves
+    /// Show the running appliance on one screen
+    Status(status::StatusArguments),
+    /// Read the configuration anew and put it to work: all of it, or nothing
+    Reload(reload::ReloadArguments),
+    /// Look at destinations, add, test, pause and resume them
+    #[command(subcommand)]
+    Destination(destination::DestinationVerb),
+    /// Look at exports that wait
+    #[command(subcommand)]
+    Export(export::ExportVerb),
+    /// Look at exports that will not be tried again by themselves, make them anew, drop them
     #[command(subcommand)]
     DeadLetter(dead_letter::DeadLetterVerb),
-    /// Check, compact, save, copy a stopped store
+    /// Look at a profile, or forget it
+    #[command(subcommand)]
+    Profile(profile::ProfileVerb),
+    /// Look at the inlets
+    #[command(subcommand)]
+    Inlet(lists::InletVerb),
+    /// Look at the audiences
+    #[command(subcommand)]
+    Audience(lists::AudienceVerb),
+    /// Prove that everything adds up; exit code 1 when it does not
+    Audit(audit::AuditArguments),
+    /// Check, compact, save, copy the store
     #[command(subcommand)]
     Store(store::StoreVerb),
     /// Print what a shell needs to complete all this
@@ -70,7 +96,7 @@ enum Verb {
 #[derive(Args)]
 struct ConfigFile {
     /// The configuration file
-    #[arg(short, long, value_name = "FILE", default_value = "/etc/postern/postern.toml")]
+    #[arg(short, long, value_name = "FILE", default_value = crate::config::FILE_DEFAULT)]
     config: PathBuf,
 }
 
@@ -88,9 +114,16 @@ pub fn main() -> ExitCode {
         Verb::Run(file) => run::run(&file.config),
         Verb::Check(what) => check::check(&what),
         Verb::Config(verb) => config::config(verb),
-        Verb::Destination(verb) => destination::destination(verb),
         Verb::Demo => demo::demo(),
+        Verb::Status(arguments) => status::status(arguments),
+        Verb::Reload(arguments) => reload::reload(arguments),
+        Verb::Destination(verb) => destination::destination(verb),
+        Verb::Export(verb) => export::export(verb),
         Verb::DeadLetter(verb) => dead_letter::dead_letter(verb),
+        Verb::Profile(verb) => profile::profile(verb),
+        Verb::Inlet(verb) => lists::inlets(verb),
+        Verb::Audience(verb) => lists::audiences(verb),
+        Verb::Audit(arguments) => audit::audit(arguments),
         Verb::Store(verb) => store::store(verb),
         Verb::Completion { shell } => completion::completion(shell),
         Verb::Man(pages) => man::man(&pages),
@@ -99,8 +132,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            // Nobody is left to tell when stderr is gone.
-            let _ = writeln!(io::stderr(), "postern: {failure}");
+            talk(&failure);
             failure.code()
         }
     }
@@ -116,8 +148,22 @@ fn version(output: &Output) -> Result<(), Failure> {
 
 /// Prints a line of the result. A reader that has gone away is not our failure: `postern … | head` is fine.
 fn print(line: &dyn fmt::Display) -> Result<(), Failure> {
-    match writeln!(io::stdout(), "{line}") {
+    match writeln!(anstream::stdout(), "{line}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::failed(error.into())),
         _ => Ok(()),
+    }
+}
+
+/// Says something beside the result.
+fn talk(words: impl fmt::Display) {
+    // Nobody is left to tell when stderr is gone.
+    let _ = writeln!(anstream::stderr(), "postern: {words}");
+}
+
+/// Says what a verb that destroys would do, unless it was told to do it.
+fn confirmed(yes: bool, what: &str) -> Result<(), Failure> {
+    match yes {
+        true => Ok(()),
+        false => Err(Failure::of(Exit::Usage, format_args!("this would {what}; say --yes to do it"))),
     }
 }

@@ -1,15 +1,27 @@
-//! `postern store`: what an operator does with a stopped store.
+//! `postern store`: what an operator does with the store: most of it while it is stopped, some of it while it runs.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{self, Path, PathBuf},
+    time::Duration,
+};
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{ConfigFile, Failure, Output, child, exit::Exit, print};
+use super::{
+    Failure, Output, child,
+    client::{NONE as NO_PARAMETERS, Reach},
+    confirmed,
+    exit::Exit,
+    print,
+};
 use crate::{
+    admin::upkeep::{BackupOrder, BackupView, StoreView},
     clock::Clock,
-    config::Config,
+    config,
     store::{
         Counters, StoreError,
         upkeep::{self, Basis, Copied, Report, Size, UpkeepError},
@@ -20,13 +32,13 @@ use crate::{
 pub(super) enum StoreVerb {
     /// Read every record and compare the counters; exit code 1 when something is wrong
     Check(Place),
-    /// Print how much is in it
+    /// Print how much is in it, while it runs or not
     Stats(Place),
     /// Write it anew, without the air in it
     Compact(Place),
     /// Put a damaged store aside and make a new one of all that reads
     Salvage(Salvage),
-    /// Copy it to a new directory, which can be used in its place
+    /// Copy it to a new directory, which can be used in its place, while it runs or not
     Backup(Carry),
     /// Make a backup the store; the one that is there is put aside
     Restore(Restore),
@@ -35,8 +47,8 @@ pub(super) enum StoreVerb {
 #[derive(Args)]
 pub(super) struct Place {
     #[command(flatten)]
-    file: ConfigFile,
-    /// The state directory, instead of the one that the configuration names
+    reach: Reach,
+    /// The state directory of a stopped store, instead of the one that the configuration names
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
     #[command(flatten)]
@@ -82,6 +94,7 @@ pub(super) fn store(verb: StoreVerb) -> Result<(), Failure> {
             show(&place, "compacted", &copied)
         }
         StoreVerb::Salvage(salvage) => salvage.run(),
+        StoreVerb::Backup(Carry { directory, place }) if place.is_running() => backup_running(&directory, &place),
         StoreVerb::Backup(Carry { directory, place }) => {
             let copied = with_bar("copying", |progress| {
                 upkeep::backup(&place.dir()?, &directory, progress).map_err(Failure::from)
@@ -99,10 +112,15 @@ pub(super) fn store(verb: StoreVerb) -> Result<(), Failure> {
 }
 
 impl Place {
+    /// Whether the store is asked for that runs now.
+    fn is_running(&self) -> bool {
+        self.state_dir.is_none() && self.reach.is_there()
+    }
+
     fn dir(&self) -> Result<PathBuf, Failure> {
         match &self.state_dir {
             Some(dir) => Ok(dir.clone()),
-            None => Ok(Config::load(&self.file.config)?.state_dir),
+            None => Ok(config::state_dir(&self.reach.config)?),
         }
     }
 }
@@ -168,12 +186,47 @@ fn check(place: &Place) -> Result<(), Failure> {
 }
 
 fn stats(place: &Place) -> Result<(), Failure> {
+    if place.is_running() {
+        return stats_running(place);
+    }
     let Size { counters, disk_bytes, free_bytes } = upkeep::stats(&place.dir()?)?;
     if place.output.json {
         return print(&json!({ "counters": counters, "disk_bytes": disk_bytes, "free_bytes": free_bytes }));
     }
     let (disk, free) = (HumanBytes(disk_bytes), HumanBytes(free_bytes));
     print(&format_args!("{}\nfiles        {disk}\nfree on disk {free}", Counted(&counters)))
+}
+
+fn stats_running(Place { reach, output, .. }: &Place) -> Result<(), Failure> {
+    let StoreView { figures, disk_bytes } = &reach.get("/v1/store", NO_PARAMETERS)?;
+    if output.json {
+        return print(&json!({ "figures": figures, "disk_bytes": disk_bytes }));
+    }
+    let [live, disk, free] = [figures.live_bytes, *disk_bytes, figures.free_bytes].map(HumanBytes);
+    print(&format_args!("profiles     {}", HumanCount(figures.profiles.unwrap_or_default())))?;
+    print(&format_args!("quarantine   {} records", figures.quarantined.unwrap_or_default()))?;
+    print(&format_args!("live         {live} of at most {}", HumanBytes(figures.hard_limit_bytes)))?;
+    print(&format_args!("files        {disk}\nfree on disk {free}"))
+}
+
+fn backup_running(directory: &Path, Place { reach, output, .. }: &Place) -> Result<(), Failure> {
+    let absolute = path::absolute(directory).context("cannot tell where the backup goes")?;
+    let order = BackupOrder { directory: absolute.display().to_string() };
+    let waiting = ProgressBar::new_spinner().with_message("backing up the running store");
+    waiting.enable_steady_tick(Duration::from_millis(200));
+    let done = reach.post_json::<BackupView>("/v1/store/backup", &order);
+    waiting.finish_and_clear();
+    let done = done?;
+    if output.json {
+        return print(&json!(done));
+    }
+    let BackupView { directory, records, damaged, disk_bytes } = &done;
+    let (records, bytes) = (HumanCount(*records), HumanBytes(*disk_bytes));
+    print(&format_args!("backed up to {directory}: {records} records, {bytes}"))?;
+    match damaged {
+        0 => Ok(()),
+        _ => print(&format_args!("{damaged} damaged records are in its quarantine")),
+    }
 }
 
 fn show(place: &Place, done: &str, copied: &Copied) -> Result<(), Failure> {
@@ -227,11 +280,4 @@ fn with_bar<T>(what: &'static str, work: impl FnOnce(upkeep::Progress<'_>) -> T)
     });
     bar.finish_and_clear();
     done
-}
-
-fn confirmed(yes: bool, what: &str) -> Result<(), Failure> {
-    match yes {
-        true => Ok(()),
-        false => Err(Failure::of(Exit::Usage, format_args!("this would {what}; say --yes to do it"))),
-    }
 }

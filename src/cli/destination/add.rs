@@ -1,6 +1,7 @@
 //! `postern destination add`: a new destination, checked with all the rest and written as a drop-in.
 
 use std::{
+    fs,
     io::{self, BufRead, ErrorKind, IsTerminal, Write},
     path::{self, Path, PathBuf},
 };
@@ -10,7 +11,8 @@ use clap::Args;
 use serde_json::json;
 
 use crate::{
-    cli::{ConfigFile, Failure, Output, exit::Exit, print},
+    admin::scene::Removed,
+    cli::{Failure, Output, client::Reach, exit::Exit, print, reload},
     config::{
         Config,
         draft::{self, Draft, DraftAuthentication, DraftSecret, DraftTls},
@@ -43,7 +45,7 @@ pub(in crate::cli) struct Add {
     #[arg(long, value_name = "COUNT")]
     max_in_flight: Option<usize>,
     #[command(flatten)]
-    file: ConfigFile,
+    reach: Reach,
     #[command(flatten)]
     output: Output,
 }
@@ -79,7 +81,7 @@ struct Given {
 
 impl Add {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let mut files = Files::read(&self.file.config)?;
+        let mut files = Files::read(&self.reach.config)?;
         let present = files.load()?;
         let drop_in = files.drop_in(self.name.as_str());
         is_new(&self.name, &drop_in, &present.settings)?;
@@ -93,7 +95,7 @@ impl Add {
             let message = format_args!("{missing} must be given; at a terminal they would be asked for");
             return Err(Failure::of(Exit::Usage, message));
         }
-        let Self { name, wanted, attributes, bearer_file, timeout, max_in_flight, file: _, output } = self;
+        let Self { name, wanted, attributes, bearer_file, timeout, max_in_flight, reach, output } = self;
         let dialogue = Dialogue { answers: &mut io::stdin().lock(), talk: &mut io::stderr() };
         let Given { endpoint, audiences, certificate, key, roots } =
             wanted.complete(&present.config, dialogue).context("nothing is written")?;
@@ -109,7 +111,7 @@ impl Add {
         files.add(drop_in.clone(), text.clone());
         files.load()?;
         draft::write(&drop_in, &text).map_err(|error| unwritten(&drop_in, error))?;
-        tell(&name, &drop_in, &output)
+        tell(&name, &drop_in, &reach, &output)
     }
 }
 
@@ -143,12 +145,22 @@ fn unwritten(drop_in: &Path, error: io::Error) -> Failure {
     }
 }
 
-fn tell(name: &DestinationId, drop_in: &Path, output: &Output) -> Result<(), Failure> {
-    if output.json {
-        return print(&json!({ "destination": name, "written": drop_in }));
+/// Puts it to work where an appliance runs, and says what was done.
+fn tell(name: &DestinationId, drop_in: &Path, reach: &Reach, output: &Output) -> Result<(), Failure> {
+    let is_running = reach.is_there();
+    if !output.json {
+        print(&format_args!("wrote {}", drop_in.display()))?;
     }
-    print(&format_args!("wrote {}", drop_in.display()))?;
-    print(&"`postern reload` puts it to work")
+    if is_running && let Err(refusal) = reload::now(reach, &Removed::default()) {
+        // Left there, it would keep the service from its next start. An error leaves what the refusal names.
+        let _ = fs::remove_file(drop_in);
+        return Err(refusal.because("the running appliance does not take it, so it is removed again"));
+    }
+    match (output.json, is_running) {
+        (true, _) => print(&json!({ "destination": name, "written": drop_in, "reloaded": is_running })),
+        (false, true) => print(&format_args!("reloaded: {name} is served now")),
+        (false, false) => print(&"postern does not run; it is served once that is started"),
+    }
 }
 
 /// A path as it is written: what the person named from where they stand, seen from the folder of the configuration.
