@@ -17,11 +17,16 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("webpki_roots::", &["src/tls/"]),
     ("aws_lc_rs::", &["src/tls/"]),
     ("reqwest::", &["src/tls/"]),
-    ("axum::", &["src/inlet/", "src/admin.rs", "src/listen.rs"]),
+    ("axum::", &["src/inlet/", "src/admin/", "src/listen.rs"]),
+    ("utoipa::", &["src/admin/"]),
+    ("utoipa_axum::", &["src/admin/"]),
+    ("sd_notify::", &["src/app/"]),
     ("clap::", &["src/cli/"]),
     ("toml::", &["src/config/"]),
     ("winnow::", &["src/audience/"]),
-    ("anyhow::", &["src/cli/", "src/app.rs"]),
+    ("anyhow::", &["src/cli/", "src/app/"]),
+    ("anstyle::", &["src/cli/"]),
+    ("indicatif::", &["src/cli/"]),
     ("println!", &["src/cli/"]),
     ("process::exit", &[]),
     ("SystemTime", &["src/clock.rs"]),
@@ -40,14 +45,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("src/delivery/", &["inlet", "pipeline", "audience", "profile", "listen", "admin"]),
     ("src/tls/", &["store", "pipeline", "inlet", "delivery", "destination", "export", "profile", "audience"]),
     ("src/listen.rs", &["store", "pipeline", "inlet", "delivery", "tls", "admin"]),
-    ("src/admin.rs", &["pipeline", "inlet", "delivery", "tls"]),
+    ("src/admin/", &["inlet"]),
     ("src/config/", &["pipeline", "delivery", "export", "trigger"]),
     ("src/metrics.rs", &["pipeline", "inlet", "delivery", "tls"]),
 ];
 
 /// Only these may name the top: configuration, wiring and command line.
 const TOP: &[(&str, &[&str])] = &[
-    ("crate::config", &["src/config/", "src/app.rs", "src/cli/"]),
+    ("crate::config", &["src/config/", "src/app/", "src/cli/"]),
     ("crate::app", &["src/cli/"]),
     ("crate::cli", &["src/cli/"]),
 ];

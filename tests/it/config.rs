@@ -77,6 +77,21 @@ fn everything_beside(postern: &Appliance) -> Vec<PathBuf> {
     found
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn destination_that_is_added_to_a_running_appliance_is_served_at_once() {
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    let mut postern = Appliance::set_up(&pki).write();
+    postern.start_again().await;
+
+    let (code, stdout, stderr) = add(&postern, "crm", &flags(&pki, &receiver.url()));
+
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    assert!(stdout.contains("reloaded: crm is served now"), "{stdout}");
+    postern.post("web", &update("ada", json!({ "plan": "gold" }))).await;
+    receiver.wait_for(1).await;
+}
+
 #[tokio::test]
 async fn destination_that_was_added_gets_exports() {
     let pki = Pki::new();
@@ -88,10 +103,7 @@ async fn destination_that_was_added_gets_exports() {
 
     let written = file.with_file_name("conf.d").join("crm.toml");
     assert_eq!((code, stderr.as_str()), (0, ""));
-    assert!(
-        stdout.contains(&format!("wrote {}\n", written.display())) && stdout.contains("postern reload"),
-        "{stdout}"
-    );
+    assert!(stdout.contains(&format!("wrote {}\n", written.display())) && stdout.contains("does not run"), "{stdout}");
     let (metadata, folder) = (written.metadata().unwrap(), file.parent().unwrap().metadata().unwrap());
     assert_eq!((metadata.permissions().mode() & 0o7777, metadata.gid()), (0o640, folder.gid()));
     postern.start_again().await;
@@ -168,7 +180,7 @@ fn files_are_those_seen_from_where_the_command_runs() {
 
     assert_eq!((code, stderr.as_str()), (0, ""));
     let said: Value = serde_json::from_str(&stdout).unwrap();
-    assert_eq!(said, json!({ "destination": "crm", "written": folder.join("conf.d/crm.toml") }));
+    assert_eq!(said, json!({ "destination": "crm", "reloaded": false, "written": folder.join("conf.d/crm.toml") }));
     let written = fs::read_to_string(folder.join("conf.d/crm.toml")).unwrap();
     assert!(written.contains("certificate = \"tls/here.crt\""), "{written}");
     assert_eq!(verb(&["check"], &postern.config_file()).0, 0);

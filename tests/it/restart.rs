@@ -181,3 +181,17 @@ async fn nothing_acknowledged_is_lost_and_order_holds_through_many_kills() {
     println!("seed {SEED:#x}, {kills} kills in {took:?}: {counts:?}");
     assert!(postern.stop().await.success());
 }
+
+#[tokio::test]
+async fn everything_is_counted_after_an_end_that_was_not_in_order() {
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start().await;
+    postern.post("web", &update("ada", json!({ "plan": "gold" }))).await;
+
+    postern.kill();
+    postern.start_again().await;
+
+    let counted = |line: &serde_json::Value| line["message"] == "everything adds up after an end that was not in order";
+    postern.wait_for_log(counted).await;
+}

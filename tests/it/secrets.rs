@@ -65,7 +65,7 @@ async fn neither_identity_nor_attribute_nor_token_is_logged_at_any_level() {
     postern.wait_for_log(|line| line["message"] == "stopped").await;
     log.extend(postern.log());
     postern.kill();
-    let listed = command(&["dead-letter", "list", "--json", "--config"]).arg(postern.config_file()).output().unwrap();
+    let listed = command(&["dead-letter", "list", "--json", "--state-dir"]).arg(&postern.state_dir).output().unwrap();
 
     let log = serde_json::to_string(&log).unwrap();
     // Which one, depends on what the receiver spoilt first: a hold makes trials of attempts.

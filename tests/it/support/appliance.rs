@@ -22,7 +22,13 @@ use std::{
 
 use metrics::LocalRecorderGuard;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use postern::{app::App, clock::Clock, config::Config, export::DeadLetter, store::StoreOwner};
+use postern::{
+    app::{App, Surroundings},
+    clock::Clock,
+    config::Config,
+    export::DeadLetter,
+    store::StoreOwner,
+};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -152,7 +158,13 @@ impl Appliance {
         let figures = recorder.handle();
         let _recorder = metrics::set_default_local_recorder(recorder);
         let config = Config::load(&self.config_file()).unwrap();
-        let app = Box::new(patiently(async || App::start(config.clone(), clock.clone(), figures.clone()).await).await);
+        let around = Surroundings {
+            config_file: self.config_file(),
+            clock: clock.clone(),
+            figures,
+            set_log_level: Arc::new(|_| {}),
+        };
+        let app = Box::new(patiently(async || App::start(config.clone(), around.clone()).await).await);
         let (inlets, admin) = (format!("http://{}", app.inlet_address), format!("http://{}", app.admin_address));
         self.running = Some(Running { what: What::Here { app, _recorder }, inlets, admin });
     }

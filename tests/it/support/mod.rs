@@ -13,6 +13,7 @@ pub mod reply;
 pub mod rot;
 pub mod sender;
 pub mod set_up;
+pub mod socket;
 pub mod wire;
 
 /// A number from the environment: how long a test is to go on, or which seed it begins with.

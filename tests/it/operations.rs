@@ -1,0 +1,121 @@
+//! Every command of `docs/operations.md`, run in the situation that its page is about.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::support::{appliance::Appliance, pki::Pki, receiver::Receiver, reply::Reply, sender::update, socket::Done};
+
+/// The commands of a page, in order.
+fn commands(page: &str) -> Vec<String> {
+    let docs = include_str!("../../docs/operations.md");
+    let text = docs.split("\n## ").find(|text| text.starts_with(page)).unwrap_or_else(|| panic!("no page {page}"));
+    let commands: Vec<String> = text.lines().filter_map(|line| line.strip_prefix("    ")).map(str::to_owned).collect();
+    assert!(commands.len() > 2, "{page}: {commands:?}");
+    commands
+}
+
+/// Runs the commands of a page with these words in place of those in capitals.
+async fn run(postern: &mut Appliance, page: &str, words: &[(&str, &str)]) -> Vec<Done> {
+    let mut done = Vec::new();
+    for command in commands(page) {
+        match command.as_str() {
+            "systemctl stop postern" => assert!(postern.stop().await.success()),
+            "systemctl start postern" => postern.start_again().await,
+            _ => {
+                let put =
+                    |word: &str| words.iter().find(|(name, _)| *name == word).map_or(word, |(_, put)| *put).to_owned();
+                let arguments: Vec<String> = command.strip_prefix("postern ").unwrap().split(' ').map(put).collect();
+                let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+                done.push(postern.verb(&arguments).succeeds());
+            }
+        }
+    }
+    done
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn destination_that_is_held() {
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    receiver.answer_by(|request| Reply::status(if request.method == "POST" { 404 } else { 200 }));
+    let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start().await;
+    postern.post("web", &update("4711", json!({ "plan": "gold" }))).await;
+    postern.wait_until(&["destination", "show", "crm"], |crm| crm["state"] == "held").await;
+    receiver.answer_with(200);
+
+    let done = run(&mut postern, "A destination is held", &[]).await;
+
+    assert!(done[0].stdout.contains("held") && done[0].stdout.contains("status_404"), "{done:?}");
+    receiver.wait_for(3).await;
+    postern.wait_until(&["destination", "show", "crm"], |crm| crm["state"] == "open").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letter() {
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    let refuses = |request: &crate::support::receiver::Request| request.body["name"] == "bad";
+    receiver.answer_by(move |request| Reply::status(if refuses(request) { 422 } else { 200 }));
+    let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start().await;
+    postern.post("web", &update("good", json!({ "plan": "gold" }))).await;
+    for name in ["ada", "bob"] {
+        postern.post("web", &update(name, json!({ "plan": "gold", "name": "bad" }))).await;
+    }
+    postern.wait_for_metric(r#"postern_exports{destination="crm",state="dead"}"#, 2.0).await;
+    let letters = postern.verb(&["dead-letter", "list", "--json"]).lines();
+    receiver.answer_with(200);
+
+    run(&mut postern, "A dead letter", &[("ID", letters[0]["id"].as_str().unwrap())]).await;
+
+    postern.wait_for_metric(r#"postern_exports_total{destination="crm",result="delivered"}"#, 3.0).await;
+    assert!(postern.verb(&["dead-letter", "list", "--json"]).lines().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disk_that_is_filling() {
+    let pki = Pki::new();
+    let mut postern = Appliance::set_up(&pki).destination("crm", "https://127.0.0.1:1/").start().await;
+    for number in 0..20 {
+        postern.post("web", &update(&format!("p{number}"), json!({ "plan": "gold" }))).await;
+    }
+
+    let done = run(&mut postern, "The disk is filling", &[]).await;
+
+    assert_eq!(done[2].stdout.lines().count(), 11, "a heading and ten exports: {done:?}");
+    postern.wait_until(&["destination", "show", "crm"], |crm| crm["counted"]["waiting"] == 20).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_profile_sent() {
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start().await;
+    postern.post("web", &update("4711", json!({ "plan": "gold", "name": "Ada" }))).await;
+    let sent = receiver.wait_for(1).await;
+    postern.wait_until(&["destination", "show", "crm"], |crm| crm["counted"]["delivered"] == 1).await;
+    let id = sent[0].idempotency_key().unwrap();
+
+    let done = run(&mut postern, "What did profile X send", &[("ID", id)]).await;
+
+    assert!(done[0].stdout.contains(id) && !done[0].stdout.contains("Ada"), "{done:?}");
+    assert!(done[1].stdout.contains("Ada") && done[1].stdout.contains("4711"), "{done:?}");
+    assert!(done[2].stdout.contains("delivered"), "{done:?}");
+    postern.verb(&["export", "show", id]).refuses(66, "has a receipt");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn move_to_a_new_machine() {
+    let pki = Pki::new();
+    let mut receiver = Receiver::start(&pki).await;
+    receiver.stop().await;
+    let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start().await;
+    postern.post("web", &update("4711", json!({ "plan": "gold" }))).await;
+    let backup = tempfile::tempdir().unwrap();
+    let backup: &Path = &backup.path().join("backup");
+
+    run(&mut postern, "Move to a new machine", &[("BACKUP", backup.to_str().unwrap())]).await;
+    receiver.start_again();
+
+    receiver.wait_for(1).await;
+}
