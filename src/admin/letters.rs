@@ -5,6 +5,7 @@ use axum::{
     extract::{Path, State},
 };
 use serde::{Deserialize, Serialize};
+use tokio::task::{JoinError, JoinSet};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
@@ -37,10 +38,10 @@ pub struct LetterQuery {
     /// Only those that are dead since then or before, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// Where the page before ended: its `next`. Of a page only.
+    /// Where the page before ended: its `next`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cursor: Option<String>,
-    /// How many at most, 1 to 1000. Of a page only.
+    /// How many at most, 1 to 1000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<usize>,
 }
@@ -107,13 +108,17 @@ pub struct Redrives {
     pub refused: u64,
     /// Why the first of those was refused.
     pub first_refusal: Option<String>,
+    /// What to ask for as `cursor` to go on; none after the last. Ask with a fixed `before`, so that it ends.
+    pub next: Option<String>,
 }
 
 /// How many letters were dropped.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct DroppedView {
     /// So many.
     pub dropped: u64,
+    /// What to ask for as `cursor` to go on; none after the last.
+    pub next: Option<String>,
 }
 
 /// Dead letters.
@@ -194,7 +199,7 @@ pub(super) async fn redrive_one(
     Ok(Json(RedriveView { letter: id.to_string(), export }))
 }
 
-/// Makes all dead letters anew that match, each of its profile's present state.
+/// Makes a page of the dead letters anew that match, each of its profile's present state.
 #[utoipa::path(post, path = "/v1/dead-letters/redrive", params(LetterQuery), responses(
     (status = OK, body = Redrives),
     (status = BAD_REQUEST, body = Problem),
@@ -205,13 +210,17 @@ pub(super) async fn redrive_matching(
     Extension(caller): Extension<Caller>,
     Query(query): Query<LetterQuery>,
 ) -> Result<Json<Redrives>, Problem> {
+    let (letters, next) = matching(&admin, &query).await?;
     admin.note(caller, "dead-letter.redrive", &object(&query)).await;
-    let mut done = Redrives::default();
-    let mut walk = Walk::of(&query)?;
-    // What is refused again becomes a letter again, and is not to be met a second time.
-    walk.filter.before.get_or_insert(admin.clock.now());
-    while let Some((destination, number)) = walk.next(&admin.store).await? {
-        match admin.pipeline.redrive(&destination, number, Redrive::Present, admin.clock.now()).await {
+    let (mut done, now) = (Redrives { next, ..Redrives::default() }, admin.clock.now());
+    // Together, so that they share syncs.
+    let mut redriving = JoinSet::new();
+    for (destination, number) in letters {
+        let pipeline = admin.pipeline.clone();
+        redriving.spawn(async move { pipeline.redrive(&destination, number, Redrive::Present, now).await });
+    }
+    while let Some(redriven) = redriving.join_next().await {
+        match redriven.map_err(broke_off)? {
             Ok(Redriven::Exported(_)) => done.exported += 1,
             Ok(Redriven::Moot) => done.moot += 1,
             // Somebody else was faster.
@@ -242,12 +251,12 @@ pub(super) async fn drop_one(
     let (destination, number) = find(&admin.store, id).await?;
     admin.note(caller, "dead-letter.drop", &id.to_string()).await;
     match admin.store.drop_letter(&destination, number).await? {
-        true => Ok(Json(DroppedView { dropped: 1 })),
+        true => Ok(Json(DroppedView { dropped: 1, next: None })),
         false => Err(missing(id)),
     }
 }
 
-/// Drops all dead letters that match.
+/// Drops a page of the dead letters that match.
 #[utoipa::path(delete, path = "/v1/dead-letters", params(LetterQuery), responses(
     (status = OK, body = DroppedView),
     (status = BAD_REQUEST, body = Problem),
@@ -258,15 +267,22 @@ pub(super) async fn drop_matching(
     Extension(caller): Extension<Caller>,
     Query(query): Query<LetterQuery>,
 ) -> Result<Json<DroppedView>, Problem> {
-    let mut walk = Walk::of(&query)?;
+    let (letters, next) = matching(&admin, &query).await?;
     admin.note(caller, "dead-letter.drop", &object(&query)).await;
-    // What dies later nobody has seen.
-    walk.filter.before.get_or_insert(admin.clock.now());
-    let mut dropped = 0;
-    while let Some((destination, number)) = walk.next(&admin.store).await? {
-        dropped += u64::from(admin.store.drop_letter(&destination, number).await?);
+    let mut dropping = JoinSet::new();
+    for (destination, number) in letters {
+        let store = admin.store.clone();
+        dropping.spawn(async move { store.drop_letter(&destination, number).await });
     }
-    Ok(Json(DroppedView { dropped }))
+    let mut dropped = 0;
+    while let Some(done) = dropping.join_next().await {
+        dropped += u64::from(done.map_err(broke_off)??);
+    }
+    Ok(Json(DroppedView { dropped, next }))
+}
+
+fn broke_off(_: JoinError) -> Problem {
+    Problem::unavailable("the store broke off; see the log")
 }
 
 impl RedriveQuery {
@@ -298,45 +314,20 @@ async fn find(store: &Store, id: ExportId) -> Result<(DestinationId, u64), Probl
     found.await?.ok_or_else(|| missing(id))
 }
 
-/// The letters that match, page by page, so that millions need no more memory than a few.
-struct Walk {
-    place: Option<(Option<String>, Option<String>)>,
-    filter: Filter,
-    found: Vec<(DestinationId, u64)>,
-}
-
-impl Walk {
-    fn of(query: &LetterQuery) -> Result<Self, Problem> {
-        if query.cursor.is_some() || query.limit.is_some() {
-            return Err(Problem::bad_request(
-                "all that match are meant, so neither cursor nor limit is understood here",
-            ));
-        }
-        let place = Some((query.destination.clone(), None));
-        Ok(Self { place, filter: Filter::of(query)?, found: Vec::new() })
-    }
-
-    async fn next(&mut self, store: &Store) -> Result<Option<(DestinationId, u64)>, Problem> {
-        while self.found.is_empty() {
-            let Some((destination, cursor)) = self.place.take() else { return Ok(None) };
-            let place = Place::of(store, destination.as_deref(), cursor.as_deref(), None)?;
-            let (store, filter) = (store.clone(), self.filter.clone());
-            let (mut found, next) = problem::read(move || {
-                place.page(
-                    |destination, from, most| store.dead_letters(destination, from, most),
-                    |destination, number, letter| {
-                        // A damaged one cannot be made anew; it can be dropped by its destination's filter alone.
-                        filter.fits(letter.as_ref()).then(|| (destination.clone(), number))
-                    },
-                )
-            })
-            .await?;
-            found.reverse();
-            self.found = found;
-            self.place = next.map(|cursor| (destination, Some(cursor)));
-        }
-        Ok(self.found.pop())
-    }
+/// A page of the letters that match and were dead by now: what is refused again meanwhile becomes a letter again, which is
+/// not meant.
+async fn matching(admin: &Admin, query: &LetterQuery) -> Result<(Vec<(DestinationId, u64)>, Option<String>), Problem> {
+    let LetterQuery { destination, cursor, limit, .. } = query;
+    let place = Place::of(&admin.store, destination.as_deref(), cursor.as_deref(), *limit)?;
+    let (mut filter, store) = (Filter::of(query)?, admin.store.clone());
+    filter.before.get_or_insert(admin.clock.now());
+    problem::read(move || {
+        place.page(
+            |destination, from, most| store.dead_letters(destination, from, most),
+            |destination, number, letter| filter.fits(letter.as_ref()).then(|| (destination.clone(), number)),
+        )
+    })
+    .await
 }
 
 #[derive(Clone)]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use axum::{Extension, Json, extract::State};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
@@ -22,6 +23,8 @@ use crate::{
 pub struct StoreView {
     /// How full it is.
     pub figures: StoreFigures,
+    /// What was counted since it was made, as `postern store stats` has it; none while it is being mended.
+    pub counters: Option<Value>,
     /// Bytes of its files.
     pub disk_bytes: u64,
 }
@@ -74,7 +77,8 @@ pub struct AuditView {
 pub(super) async fn store(State(admin): State<Admin>) -> Json<StoreView> {
     let counters = admin.store.counters().await.ok();
     let figures = status::store_figures(&admin, counters.as_ref());
-    Json(StoreView { figures, disk_bytes: admin.store.bytes_on_disk() })
+    let counters = counters.map(|counters| serde_json::to_value(counters).expect("counters are numbers by name"));
+    Json(StoreView { figures, counters, disk_bytes: admin.store.bytes_on_disk() })
 }
 
 /// Copies the store to a new directory, which can be used in its place.

@@ -1,9 +1,12 @@
 //! `postern dead-letter`: exports that will not be tried again by themselves; looked at, made anew, or dropped.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Subcommand};
-use indicatif::HumanCount;
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::{
@@ -20,6 +23,7 @@ use crate::{
         exports::ExportView,
         letters::{self, DroppedView, LetterLine, LetterPage, LetterQuery, RedriveQuery, RedriveView, Redrives},
     },
+    clock::Clock,
     store::StoreOwner,
 };
 
@@ -205,16 +209,52 @@ fn redrive(Redrive { chosen, as_was, reach, output }: Redrive) -> Result<(), Fai
     if as_was {
         return Err(Failure::of(Exit::Usage, "--as-was takes one id: of many letters the younger overtake the older"));
     }
-    let done: Redrives = reach.post("/v1/dead-letters/redrive", &query)?;
+    let mut sum = Redrives::default();
+    page_by_page("redriving", &reach, query, |query| {
+        let Redrives { exported, moot, refused, first_refusal, next } =
+            reach.post("/v1/dead-letters/redrive", query)?;
+        (sum.exported, sum.moot, sum.refused) = (sum.exported + exported, sum.moot + moot, sum.refused + refused);
+        sum.first_refusal = sum.first_refusal.take().or(first_refusal);
+        Ok((exported + moot + refused, next))
+    })?;
     if output.json {
-        return print(&json!(done));
+        return print(&json!(sum));
     }
-    let [exported, moot] = [done.exported, done.moot].map(HumanCount);
+    let [exported, moot] = [sum.exported, sum.moot].map(HumanCount);
     print(&format_args!("{exported} redriven, {moot} closed because the profile is in no mapped audience any more"))?;
-    match &done.first_refusal {
+    match &sum.first_refusal {
         None => Ok(()),
-        Some(why) => Err(Failure::of(Exit::Failed, format_args!("{} stay letters: {why}", HumanCount(done.refused)))),
+        Some(why) => Err(Failure::of(Exit::Failed, format_args!("{} stay letters: {why}", HumanCount(sum.refused)))),
     }
+}
+
+/// Does something with all letters that match and are dead by now, and shows how far it is.
+fn page_by_page(
+    what: &'static str,
+    reach: &Reach,
+    mut query: LetterQuery,
+    mut page: impl FnMut(&LetterQuery) -> Result<(u64, Option<String>), Failure>,
+) -> Result<(), Failure> {
+    const PAGE: usize = 500;
+    // Written in whole seconds, so the one that has begun is in it.
+    query.before.get_or_insert_with(|| (Clock::system().now() + Duration::from_secs(1)).to_string());
+    let bar = bar(what, count(reach, &query)?);
+    query.limit = Some(PAGE);
+    loop {
+        let (done, next) = page(&query)?;
+        bar.inc(done);
+        query.cursor = next;
+        if query.cursor.is_none() {
+            bar.finish_and_clear();
+            return Ok(());
+        }
+    }
+}
+
+/// A bar that counts, on a terminal.
+fn bar(what: &'static str, total: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} {eta}");
+    ProgressBar::new(total).with_message(what).with_style(style.expect("the template is right"))
 }
 
 fn drop_letters(Drop { chosen, yes, reach, output }: Drop) -> Result<(), Failure> {
@@ -229,7 +269,13 @@ fn drop_letters(Drop { chosen, yes, reach, output }: Drop) -> Result<(), Failure
                 let count = count(&reach, &query)?;
                 confirmed(false, &format!("drop {} dead letters", HumanCount(count)))?;
             }
-            reach.delete("/v1/dead-letters", &query)?
+            let mut dropped = 0;
+            page_by_page("dropping", &reach, query, |query| {
+                let page: DroppedView = reach.delete("/v1/dead-letters", query)?;
+                dropped += page.dropped;
+                Ok((page.dropped, page.next))
+            })?;
+            DroppedView { dropped, next: None }
         }
     };
     match output.json {

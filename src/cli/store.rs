@@ -198,9 +198,10 @@ fn stats(place: &Place) -> Result<(), Failure> {
 }
 
 fn stats_running(Place { reach, output, .. }: &Place) -> Result<(), Failure> {
-    let StoreView { figures, disk_bytes } = &reach.get("/v1/store", NO_PARAMETERS)?;
+    let StoreView { figures, counters, disk_bytes } = &reach.get("/v1/store", NO_PARAMETERS)?;
     if output.json {
-        return print(&json!({ "figures": figures, "disk_bytes": disk_bytes }));
+        let free_bytes = figures.free_bytes;
+        return print(&json!({ "counters": counters, "disk_bytes": disk_bytes, "free_bytes": free_bytes }));
     }
     let [live, disk, free] = [figures.live_bytes, *disk_bytes, figures.free_bytes].map(HumanBytes);
     print(&format_args!("profiles     {}", HumanCount(figures.profiles.unwrap_or_default())))?;

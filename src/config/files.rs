@@ -46,8 +46,12 @@ pub(super) struct Unusable {
     message: String,
 }
 
+/// Where systemd keeps those of the service while it runs: root, who checks its configuration from a shell, reads them there.
+const CREDENTIALS: &str = "/run/credentials/postern.service";
+
 impl Files {
-    /// Reads the main file and the drop-ins beside it. Credentials are looked for in `$CREDENTIALS_DIRECTORY`.
+    /// Reads the main file and the drop-ins beside it. Credentials are looked for in `$CREDENTIALS_DIRECTORY`, or where systemd
+    /// keeps those of the running service.
     ///
     /// # Errors
     /// When the main file is missing or cannot be read. What else is wrong is found by [`Files::load`].
@@ -60,7 +64,8 @@ impl Files {
         let text = File::open(main).and_then(|file| text(file, &mut bytes_left)).map_err(unreadable)?;
         let beside = main.parent().unwrap_or(Path::new(""));
         let folder = absolute(beside.join(".")).map_err(unreadable)?;
-        let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        let service = || Some(PathBuf::from(CREDENTIALS)).filter(|folder| folder.is_dir());
+        let credentials = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).or_else(service);
         let mut files = Self::of(main, text, folder, credentials);
         match drop_ins(&beside.join(DROP_INS)) {
             Ok(names) => files.sources.extend(names.into_iter().map(|path| {
