@@ -117,7 +117,7 @@ impl fmt::Display for Next<'_> {
   post to it   curl -H 'content-type: application/json' http://{address}/collection/{inlet} \\
                  -d '{{\"identityMap\": {{\"CRM\": [{{\"id\": \"4711\"}}]}}, \"plan\": \"gold\"}}'
   send from it put the client certificate, its key (mode 0640) and the receiver's authority into {dir}/tls,
-               then: postern destination add{option}; postern.toml(5) explains audiences and destinations"
+               then: postern destination add NAME{option}; postern.toml(5) explains audiences and destinations"
         )
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     io::{self, IsTerminal},
     path::Path,
+    pin::pin,
     sync::Arc,
 };
 
@@ -44,7 +45,20 @@ async fn serve(file: &Path, config: Config, set_log_level: SetLogLevel) -> anyho
     let figures = metrics::install().context("cannot collect metrics")?;
     let config_file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let around = Surroundings { config_file, clock: Clock::system(), figures, set_log_level };
-    let mut app = app::patiently(start_or_salvage(config, around)).await?;
+    let mut stop = pin!(async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    });
+    let mut app = tokio::select! {
+        started = app::patiently(start_or_salvage(config, around)) => started?,
+        () = &mut stop => {
+            // As safe as being killed, which may happen at any time.
+            info!("stopped while starting");
+            return Ok(());
+        }
+    };
     let (asking, trail) = (app.asking(), app.trail());
     let reload = async {
         while hangup.recv().await.is_some() {
@@ -57,12 +71,6 @@ async fn serve(file: &Path, config: Config, set_log_level: SetLogLevel) -> anyho
             let _ = asking.send(Request::Reload { removed: Removed::default(), answer }).await;
         }
         std::future::pending().await
-    };
-    let stop = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
     };
     let ended = tokio::select! {
         ended = app.run(stop) => ended,

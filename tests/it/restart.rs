@@ -195,3 +195,26 @@ async fn everything_is_counted_after_an_end_that_was_not_in_order() {
     let counted = |line: &serde_json::Value| line["message"] == "everything adds up after an end that was not in order";
     postern.wait_for_log(counted).await;
 }
+
+#[tokio::test]
+async fn start_that_waits_ends_when_it_is_told_to() {
+    let pki = Pki::new();
+    let mut postern = Appliance::set_up(&pki).destination("crm", "https://127.0.0.1:1/").start().await;
+    assert!(postern.stop().await.success());
+    // Somebody else has the database: opening it waits some seconds, and fails then.
+    let database = std::fs::File::open(postern.state_dir.join("store/db")).unwrap();
+    database.lock().unwrap();
+    let mut run = postern.run();
+    let mut child = run.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut log = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("starting") {
+        line.clear();
+        assert!(std::io::BufRead::read_line(&mut log, &mut line).unwrap() > 0, "it ended before it started");
+    }
+
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+
+    assert!(child.wait().unwrap().success());
+}
