@@ -34,7 +34,7 @@
 //! | [`tls`] | the TLS policy, and its proof on each connection |
 //!
 //! Around them: [`config`] reads `postern.toml` and its drop-ins; [`app`] builds, starts and ends everything; [`listen`] is the HTTP
-//! listener; [`admin`] answers health and [`metrics`]; [`clock`] hands time in; [`cli`] is the command line.
+//! listener; [`admin`] is what operators ask and tell, with [`metrics`]; [`clock`] hands time in; [`cli`] is the command line.
 #![forbid(unsafe_code)]
 
 pub mod admin;
