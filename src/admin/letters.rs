@@ -18,7 +18,7 @@ use crate::{
     destination::DestinationId,
     export::{DeadLetter, ExportId},
     listen::Caller,
-    store::{self, NotRedriven, Redrive, Redriven, Store, StoreError},
+    store::{self, NotRedriven, Redrive, Redriven, Store, StoreError, Whole},
 };
 
 /// Which dead letters.
@@ -138,14 +138,23 @@ pub(super) async fn list(
 
 /// A page of dead letters. Reads from disk.
 pub(crate) fn page(store: &Store, query: &LetterQuery) -> Result<LetterPage, Problem> {
-    let LetterQuery { destination, cursor, limit, .. } = query;
-    let place = Place::of(store, destination.as_deref(), cursor.as_deref(), *limit)?;
-    let filter = Filter::of(query)?;
-    let (items, next) = place.page(
-        |destination, from, most| store.dead_letters(destination, from, most),
-        |destination, number, letter| filter.fits(letter.as_ref()).then(|| line(destination, number, letter.as_ref())),
-    )?;
+    let (items, next) = those_that_fit(store, query, &Filter::of(query)?, line)?;
     Ok(LetterPage { items, next })
+}
+
+/// What `keep` makes of a page of letters that fit a filter, and where the next one begins.
+fn those_that_fit<K>(
+    store: &Store,
+    LetterQuery { destination, cursor, limit, .. }: &LetterQuery,
+    filter: &Filter,
+    keep: impl Fn(&DestinationId, u64, Option<&DeadLetter>) -> K,
+) -> Result<(Vec<K>, Option<String>), Problem> {
+    let place = Place::of(store, destination.as_deref(), cursor.as_deref(), *limit)?;
+    let page = place.page(
+        |destination, from, most| store.dead_letters(destination, from, most),
+        |destination, number, letter| filter.fits(letter.as_ref()).then(|| keep(destination, number, letter.as_ref())),
+    );
+    Ok(page?)
 }
 
 /// One dead letter by its export's id.
@@ -163,14 +172,7 @@ pub(super) async fn show(
     Query(Reveal { reveal }): Query<Reveal>,
 ) -> Result<Json<ExportView>, Problem> {
     let (id, reveal) = (exports::export_id(&id)?, problem::may_see(caller, reveal)?);
-    let (destination, number) = find(&admin.store, id).await?;
-    let store = admin.store.clone();
-    let whole = problem::read({
-        let destination = destination.clone();
-        move || store.export(&destination, number)
-    })
-    .await?
-    .ok_or_else(|| missing(id))?;
+    let (destination, number, whole) = find(&admin.store, id).await?;
     Ok(Json(exports::view(&destination, number, &whole, reveal)))
 }
 
@@ -189,7 +191,7 @@ pub(super) async fn redrive_one(
     Query(query): Query<RedriveQuery>,
 ) -> Result<Json<RedriveView>, Problem> {
     let id = exports::export_id(&id)?;
-    let (destination, number) = find(&admin.store, id).await?;
+    let (destination, number, _) = find(&admin.store, id).await?;
     admin.note(caller, "dead-letter.redrive", &id.to_string()).await;
     let redriven = admin.pipeline.redrive(&destination, number, query.how(), admin.clock.now()).await?;
     let export = match redriven {
@@ -248,7 +250,7 @@ pub(super) async fn drop_one(
     Path(id): Path<String>,
 ) -> Result<Json<DroppedView>, Problem> {
     let id = exports::export_id(&id)?;
-    let (destination, number) = find(&admin.store, id).await?;
+    let (destination, number, _) = find(&admin.store, id).await?;
     admin.note(caller, "dead-letter.drop", &id.to_string()).await;
     match admin.store.drop_letter(&destination, number).await? {
         true => Ok(Json(DroppedView { dropped: 1, next: None })),
@@ -303,13 +305,13 @@ fn object(query: &LetterQuery) -> String {
     serde_json::to_string(query).expect("a filter has text keys only")
 }
 
-async fn find(store: &Store, id: ExportId) -> Result<(DestinationId, u64), Problem> {
+async fn find(store: &Store, id: ExportId) -> Result<(DestinationId, u64, Whole), Problem> {
     let reader = store.clone();
     let found = problem::read(move || {
         let Some((destination, number)) = reader.find(id)? else { return Ok(None) };
         let whole = reader.export(&destination, number)?;
-        let is_dead = whole.is_some_and(|whole| matches!(whole.state, store::State::Dead(_)));
-        Ok::<_, StoreError>(is_dead.then_some((destination, number)))
+        let dead = whole.filter(|whole| matches!(whole.state, store::State::Dead(_)));
+        Ok::<_, StoreError>(dead.map(|whole| (destination, number, whole)))
     });
     found.await?.ok_or_else(|| missing(id))
 }
@@ -317,17 +319,10 @@ async fn find(store: &Store, id: ExportId) -> Result<(DestinationId, u64), Probl
 /// A page of the letters that match and were dead by now: what is refused again meanwhile becomes a letter again, which is
 /// not meant.
 async fn matching(admin: &Admin, query: &LetterQuery) -> Result<(Vec<(DestinationId, u64)>, Option<String>), Problem> {
-    let LetterQuery { destination, cursor, limit, .. } = query;
-    let place = Place::of(&admin.store, destination.as_deref(), cursor.as_deref(), *limit)?;
-    let (mut filter, store) = (Filter::of(query)?, admin.store.clone());
+    let (mut filter, store, query) = (Filter::of(query)?, admin.store.clone(), query.clone());
     filter.before.get_or_insert(admin.clock.now());
-    problem::read(move || {
-        place.page(
-            |destination, from, most| store.dead_letters(destination, from, most),
-            |destination, number, letter| filter.fits(letter.as_ref()).then(|| (destination.clone(), number)),
-        )
-    })
-    .await
+    let place = |destination: &DestinationId, number, _: Option<&DeadLetter>| (destination.clone(), number);
+    problem::read(move || those_that_fit(&store, &query, &filter, place)).await
 }
 
 #[derive(Clone)]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use tokio::task::JoinSet;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
@@ -79,14 +79,15 @@ impl Deliveries {
     }
 
     fn begin(&mut self, Ready { destination, worker, control }: Ready, ending: Ending) {
-        let (stop, ended, guard) = self.tokens();
+        let (stop, ended) = (self.stop.child_token(), CancellationToken::new());
+        let guard = ended.clone().drop_guard();
         let (draining, id) = (ending == Ending::Drained, destination.id().clone());
         let before = self.running.remove(&id).map(Running::end).or_else(|| self.leaving.remove(&id));
         let served = Served { destination, control, draining, before: before.clone() };
         self.running.insert(id.clone(), Running { served, stop: stop.clone(), ended });
         let store = self.store.clone();
         self.tasks.spawn(async move {
-            let _ended: DropGuard = guard;
+            let _ended = guard;
             if let Some(before) = before {
                 before.cancelled().await;
                 // What that one learned last is on disk then, and read by this one.
@@ -137,11 +138,6 @@ impl Deliveries {
             }
             Ended::AsTold
         });
-    }
-
-    fn tokens(&self) -> (CancellationToken, CancellationToken, DropGuard) {
-        let ended = CancellationToken::new();
-        (self.stop.child_token(), ended.clone(), ended.drop_guard())
     }
 
     /// Those that have a worker: configured ones, and those that drain.

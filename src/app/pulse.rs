@@ -58,14 +58,11 @@ pub(super) async fn beat(scene: watch::Receiver<Arc<Scene>>, store: Store, clock
     loop {
         let shown = scene.borrow().clone();
         let mut views = Vec::new();
-        for (id, served) in &shown.destinations {
+        // One that waits for the worker before it has nothing to say yet.
+        for (id, served) in shown.destinations.iter().filter(|(_, served)| !served.is_changing()) {
             views.push((id, served.view().await));
         }
-        // One that waits for the worker before it has nothing to say yet.
-        let is_alive = |(id, view): &(&DestinationId, Result<View, NotDone>)| {
-            view.is_ok() || shown.destinations[*id].is_changing()
-        };
-        if views.iter().all(is_alive) {
+        if views.iter().all(|(_, view)| view.is_ok()) {
             tell(&[NotifyState::Watchdog]);
         }
         let counters = tokio::time::timeout(COUNT_MAX, store.counters()).await;
