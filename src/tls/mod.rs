@@ -73,11 +73,12 @@ pub enum RootsSource {
     File(PathBuf),
 }
 
-/// Our certificate and the roots, loaded and checked. Clones share them.
+/// Our certificate and the roots, loaded and checked, and where they were read. Clones share them.
 #[derive(Clone)]
 pub struct ClientTls {
     credentials: Credentials,
     roots: Arc<RootCertStore>,
+    files: Arc<ClientTlsFiles>,
 }
 
 /// Why they cannot be used.
@@ -100,7 +101,12 @@ impl ClientTls {
         let ClientTlsFiles { certificate, key, roots } = files;
         let credentials = Credentials::load(certificate, key)?;
         let roots = Arc::new(roots::load(roots)?);
-        Ok(Self { credentials, roots })
+        Ok(Self { credentials, roots, files: Arc::new(files.clone()) })
+    }
+
+    /// Where they were read.
+    pub fn files(&self) -> &ClientTlsFiles {
+        &self.files
     }
 
     /// Our certificate.
@@ -109,10 +115,10 @@ impl ClientTls {
     }
 }
 
-/// Equal when a handshake would be the same.
+/// Equal when a handshake would be the same, wherever the files lie.
 impl PartialEq for ClientTls {
     fn eq(&self, other: &Self) -> bool {
-        let Self { credentials, roots } = self;
+        let Self { credentials, roots, files: _ } = self;
         *credentials == other.credentials && roots.roots == other.roots.roots
     }
 }
