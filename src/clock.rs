@@ -1,14 +1,23 @@
 //! Time, handed in: one instant type, and a clock that is either the system's or turned by a test.
+//!
+//! A clock can be wrong: a machine without a battery starts in 1970. So it keeps a mark, the latest instant that is known to
+//! be over; while it tells an earlier time it is not trusted.
 
 use std::{
     fmt,
     ops::{Add, Sub},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+
+/// How far the clock may go back before it is not trusted any more: corrections are smaller, a lost battery is not.
+const SET_BACK_MAX: Duration = Duration::from_secs(10 * 60);
 
 /// An instant in whole milliseconds since the Unix epoch, UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -61,9 +70,13 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
-/// Tells the time and waits for it. Clones share one source.
+/// Tells the time and waits for it. Clones share one source and one mark.
 #[derive(Clone, Debug)]
-pub struct Clock(Source);
+pub struct Clock {
+    source: Source,
+    /// The latest instant that is known to be over, in milliseconds.
+    mark: Arc<AtomicI64>,
+}
 
 #[derive(Clone, Debug)]
 enum Source {
@@ -74,18 +87,22 @@ enum Source {
 impl Clock {
     /// The system's wall clock.
     pub fn system() -> Self {
-        Self(Source::System)
+        Self::of(Source::System)
     }
 
     /// A clock that stands at `start` until it is turned with [`Clock::advance`].
     pub fn manual(start: Timestamp) -> Self {
-        Self(Source::Manual(Arc::new(watch::Sender::new(start))))
+        Self::of(Source::Manual(Arc::new(watch::Sender::new(start))))
+    }
+
+    fn of(source: Source) -> Self {
+        Self { source, mark: Arc::new(AtomicI64::new(built_at().0)) }
     }
 
     /// The present instant.
     #[expect(clippy::disallowed_methods, reason = "the one place that asks the system what time it is")]
     pub fn now(&self) -> Timestamp {
-        match &self.0 {
+        match &self.source {
             Source::System => match SystemTime::now().duration_since(UNIX_EPOCH) {
                 Ok(since) => Timestamp::default() + since,
                 Err(before) => Timestamp::default() - before.duration(),
@@ -94,10 +111,36 @@ impl Clock {
         }
     }
 
+    /// Notes that `instant` is over, as a mark kept on disk may say.
+    pub fn note(&self, instant: Timestamp) {
+        self.mark.fetch_max(instant.0, Ordering::Relaxed);
+    }
+
+    /// The latest instant that is known to be over: that of the build at least.
+    pub fn mark(&self) -> Timestamp {
+        Timestamp(self.mark.load(Ordering::Relaxed))
+    }
+
+    /// Takes the present for right, whatever was known before: a person has looked at it.
+    pub fn trust_present(&self) {
+        self.mark.store(self.now().0.max(built_at().0), Ordering::Relaxed);
+    }
+
+    /// The mark, if the clock tells an earlier time. Nothing that was issued can be judged by it then.
+    pub fn distrusted(&self) -> Option<Timestamp> {
+        let mark = self.mark();
+        (self.now() + SET_BACK_MAX < mark).then_some(mark)
+    }
+
+    /// The best that is known of the present: the clock, or the mark while the clock is not trusted.
+    pub fn likely_now(&self) -> Timestamp {
+        self.distrusted().unwrap_or_else(|| self.now())
+    }
+
     /// Waits until `due`. On the system clock it may return up to a second early or late when the wall clock is set
     /// meanwhile, so callers look again at what is due.
     pub async fn sleep_until(&self, due: Timestamp) {
-        match &self.0 {
+        match &self.source {
             // A step of the wall clock is noticed within a second, because no single wait is longer.
             Source::System => tokio::time::sleep(due.since(self.now()).min(Duration::from_secs(1))).await,
             Source::Manual(now) => {
@@ -110,16 +153,33 @@ impl Clock {
         }
     }
 
+    /// Sets a manual clock, back too, and wakes who waits for an instant passed by it.
+    ///
+    /// # Panics
+    /// On the system clock, which cannot be set.
+    pub fn set(&self, to: Timestamp) {
+        match &self.source {
+            Source::System => panic!("the system clock cannot be set"),
+            Source::Manual(now) => drop(now.send_replace(to)),
+        }
+    }
+
     /// Turns a manual clock forward and wakes who waits for an instant passed by it.
     ///
     /// # Panics
     /// On the system clock, which cannot be turned.
     pub fn advance(&self, by: Duration) {
-        match &self.0 {
+        match &self.source {
             Source::System => panic!("the system clock cannot be turned"),
             Source::Manual(now) => now.send_modify(|now| *now = *now + by),
         }
     }
+}
+
+/// When this was built, as `SOURCE_DATE_EPOCH` says: the same for all builds of a release.
+fn built_at() -> Timestamp {
+    let seconds = option_env!("SOURCE_DATE_EPOCH").and_then(|seconds| seconds.parse::<i64>().ok());
+    Timestamp(seconds.unwrap_or_default().saturating_mul(1000))
 }
 
 #[cfg(test)]
@@ -146,5 +206,25 @@ mod tests {
 
         sleeper.await.unwrap();
         assert_eq!(clock.now(), due);
+    }
+
+    #[test]
+    fn clock_is_not_trusted_before_what_it_has_told() {
+        let (start, hour) = (built_at() + Duration::from_secs(1_000_000), Duration::from_secs(3600));
+        let clock = Clock::manual(start);
+        clock.note(start);
+
+        clock.set(start - SET_BACK_MAX);
+        assert_eq!(clock.distrusted(), None, "a correction");
+
+        clock.set(start - hour);
+        assert_eq!((clock.distrusted(), clock.likely_now()), (Some(start), start));
+
+        clock.trust_present();
+        assert_eq!((clock.distrusted(), clock.likely_now()), (None, start - hour));
+
+        clock.set(Timestamp::default());
+        clock.trust_present();
+        assert_eq!(clock.distrusted(), Some(built_at()), "nothing runs before it was built");
     }
 }

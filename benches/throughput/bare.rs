@@ -72,7 +72,7 @@ async fn send_all(order: Order) -> anyhow::Result<Report> {
     let tls = ClientTls::load(&ClientTlsFiles { certificate, key, roots: RootsSource::File(roots) })?;
     // The appliance's own defaults.
     let limits = Limits { connect: Duration::from_secs(5), answer: Duration::from_secs(2) };
-    let client = MutualClient::new(&tls, limits)?;
+    let client = MutualClient::new(&tls, limits, Clock::system())?;
     let endpoint = Arc::new(HttpsUrl::parse(&endpoint)?);
     let bodies: Arc<[Bytes]> = bodies.into_iter().map(Bytes::from).collect();
     let start = Instant::now();

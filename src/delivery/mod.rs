@@ -102,7 +102,7 @@ impl Worker {
     pub fn new(destination: Destination, store: Store, clock: Clock) -> Result<(Self, Control), MutualClientError> {
         let limits = Limits { connect: CONNECT_TIMEOUT, answer: destination.timeout };
         let sender = Sender {
-            client: MutualClient::new(&destination.tls, limits)?,
+            client: MutualClient::new(&destination.tls, limits, clock.clone())?,
             credentials: destination.tls.credentials().clone(),
             clock: clock.clone(),
             endpoint: Arc::new(destination.endpoint.clone()),

@@ -8,7 +8,7 @@ use reqwest::{
     header::{HeaderMap, RETRY_AFTER},
     redirect, retry,
 };
-use rustls::{ClientConfig, client::Resumption, version::TLS13};
+use rustls::{ClientConfig, client::Resumption, pki_types::UnixTime, time_provider::TimeProvider, version::TLS13};
 
 use super::{
     ClientTls, HttpsUrl, PostError,
@@ -17,6 +17,7 @@ use super::{
     unanswered::Unanswered,
     writing::ReportingBody,
 };
+use crate::clock::{Clock, Timestamp};
 
 /// How long an unused connection is kept. Shorter than what receivers commonly allow (Apache and Node close at 5 s), so
 /// that we close first and a request seldom meets a connection that is just going away. A new handshake costs less.
@@ -70,16 +71,16 @@ pub enum MutualClientError {
 }
 
 impl MutualClient {
-    /// A client with our certificate and roots. It connects when it first posts.
+    /// A client with our certificate and roots, which judges servers by this clock. It connects when it first posts.
     ///
     /// # Errors
     /// When the libraries refuse the settings, which no certificate or file can cause.
     #[expect(clippy::disallowed_methods, reason = "the one place that makes an HTTP client")]
-    pub fn new(tls: &ClientTls, limits: Limits) -> Result<Self, MutualClientError> {
+    pub fn new(tls: &ClientTls, limits: Limits, clock: Clock) -> Result<Self, MutualClientError> {
         let unanswered = Unanswered::default();
         // Defaults are repeated where a changed one would hurt.
         let http = Client::builder()
-            .tls_backend_preconfigured(config(tls).map_err(MutualClientError::Tls)?)
+            .tls_backend_preconfigured(config(tls, clock).map_err(MutualClientError::Tls)?)
             .connector_layer(ProofLayer { unanswered: unanswered.clone() })
             .https_only(true)
             .http1_only()
@@ -151,9 +152,9 @@ impl MutualClient {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that makes a client's TLS settings")]
-fn config(tls: &ClientTls) -> Result<ClientConfig, rustls::Error> {
+fn config(tls: &ClientTls, clock: Clock) -> Result<ClientConfig, rustls::Error> {
     let resolver = ProvingResolver(Arc::clone(tls.credentials.certified()));
-    let mut config = ClientConfig::builder_with_provider(provider())
+    let mut config = ClientConfig::builder_with_details(provider(), Arc::new(Present(clock)))
         .with_protocol_versions(&[&TLS13])?
         .with_root_certificates(Arc::clone(&tls.roots))
         .with_client_cert_resolver(Arc::new(resolver));
@@ -162,6 +163,17 @@ fn config(tls: &ClientTls) -> Result<ClientConfig, rustls::Error> {
     config.enable_early_data = false;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// The time by which servers' certificates are judged. A clock that is not trusted does not count: what had expired when it was
+/// right has expired.
+#[derive(Debug)]
+struct Present(Clock);
+
+impl TimeProvider for Present {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(self.0.likely_now().since(Timestamp::default())))
+    }
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<String> {

@@ -16,7 +16,7 @@ use rustls::{
 use x509_parser::{certificate::X509Certificate, parse_x509_certificate};
 
 use super::{file, fingerprint::Fingerprint, provider};
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 
 /// A client certificate with its chain and key, checked as far as files can be checked. An expired one loads: it holds
 /// the destinations that use it, but stops nothing else, so ask [`Credentials::validity_at`] before use.
@@ -27,6 +27,16 @@ pub struct Credentials {
     subject: String,
     not_before: Timestamp,
     not_after: Timestamp,
+    issuers: Vec<Dated>,
+}
+
+/// Whom a certificate names, and until when it is valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dated {
+    /// Whom it names.
+    pub subject: String,
+    /// The last instant at which it is valid.
+    pub not_after: Timestamp,
 }
 
 /// Whether a certificate may be used at an instant.
@@ -162,8 +172,8 @@ impl Credentials {
             }
             source => CredentialsError::KeyUnusable { path: key.to_owned(), source },
         })?;
-        let Leaf { subject, not_before, not_after } = leaf;
-        Ok(Self { certified: Arc::new(certified), fingerprint, subject, not_before, not_after })
+        let Leaf { subject, not_before, not_after, issuers } = leaf;
+        Ok(Self { certified: Arc::new(certified), fingerprint, subject, not_before, not_after, issuers })
     }
 
     /// Whether our certificate may be used at `now`. Only the certificate itself counts: which of the issuers in the
@@ -174,6 +184,11 @@ impl Credentials {
             now if now > self.not_after => Validity::Expired(self.not_after),
             _ => Validity::Valid,
         }
+    }
+
+    /// Whether our certificate may be used, as far as the clock can tell: one that is not trusted judges nothing.
+    pub fn is_usable_by(&self, clock: &Clock) -> bool {
+        clock.distrusted().is_some() || self.validity_at(clock.now()) == Validity::Valid
     }
 
     /// What tells this certificate from any other.
@@ -194,6 +209,16 @@ impl Credentials {
     /// The last instant at which the certificate is valid.
     pub fn not_after(&self) -> Timestamp {
         self.not_after
+    }
+
+    /// The issuers that are sent along, in order.
+    pub fn issuers(&self) -> &[Dated] {
+        &self.issuers
+    }
+
+    /// Our certificate, then its issuers, in DER.
+    pub fn chain(&self) -> impl Iterator<Item = &[u8]> {
+        self.certified.cert.iter().map(AsRef::as_ref)
     }
 
     /// What a handshake signs with.
@@ -224,6 +249,7 @@ struct Leaf {
     subject: String,
     not_before: Timestamp,
     not_after: Timestamp,
+    issuers: Vec<Dated>,
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
@@ -286,6 +312,7 @@ fn check_chain(path: &Path, chain: &[CertificateDer<'static>]) -> Result<Leaf, C
         subject,
         not_before: instant(leaf.validity().not_before.timestamp()),
         not_after: instant(leaf.validity().not_after.timestamp()),
+        issuers: parsed[1..].iter().map(Dated::of).collect(),
     })
 }
 
@@ -315,6 +342,13 @@ fn check_signatures(
 fn is_about_time(error: &rustls::CertificateError) -> bool {
     use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
     matches!(error, Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. })
+}
+
+impl Dated {
+    pub(super) fn of(certificate: &X509Certificate<'_>) -> Self {
+        let not_after = instant(certificate.validity().not_after.timestamp());
+        Self { subject: certificate.subject().to_string(), not_after }
+    }
 }
 
 fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {

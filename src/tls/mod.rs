@@ -45,7 +45,7 @@ use rustls::{RootCertStore, crypto::CryptoProvider};
 
 pub use self::{
     client::{Answer, Limits, MutualClient, MutualClientError},
-    credentials::{Credentials, CredentialsError, Validity},
+    credentials::{Credentials, CredentialsError, Dated, Validity},
     fingerprint::{Fingerprint, NotAFingerprint},
     post_error::PostError,
     proof::NotMutual,
@@ -78,6 +78,7 @@ pub enum RootsSource {
 pub struct ClientTls {
     credentials: Credentials,
     roots: Arc<RootCertStore>,
+    authorities: Arc<[Dated]>,
     files: Arc<ClientTlsFiles>,
 }
 
@@ -100,8 +101,19 @@ impl ClientTls {
     pub fn load(files: &ClientTlsFiles) -> Result<Self, ClientTlsError> {
         let ClientTlsFiles { certificate, key, roots } = files;
         let credentials = Credentials::load(certificate, key)?;
-        let roots = Arc::new(roots::load(roots)?);
-        Ok(Self { credentials, roots, files: Arc::new(files.clone()) })
+        let (roots, authorities) = roots::load(roots)?;
+        let (roots, files) = (Arc::new(roots), Arc::new(files.clone()));
+        Ok(Self { credentials, roots, authorities: authorities.into(), files })
+    }
+
+    /// Another certificate of ours with these roots: who may vouch for servers is not what an older pair may decide.
+    pub fn with_credentials(&self, credentials: Credentials) -> Self {
+        Self { credentials, ..self.clone() }
+    }
+
+    /// The trusted roots, where they are read from a file.
+    pub fn authorities(&self) -> &[Dated] {
+        &self.authorities
     }
 
     /// Where they were read.
@@ -118,7 +130,7 @@ impl ClientTls {
 /// Equal when a handshake would be the same, wherever the files lie.
 impl PartialEq for ClientTls {
     fn eq(&self, other: &Self) -> bool {
-        let Self { credentials, roots, files: _ } = self;
+        let Self { credentials, roots, authorities: _, files: _ } = self;
         *credentials == other.credentials && roots.roots == other.roots.roots
     }
 }

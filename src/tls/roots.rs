@@ -6,8 +6,9 @@ use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem, pem::PemObject},
 };
+use x509_parser::parse_x509_certificate;
 
-use super::{RootsSource, file};
+use super::{RootsSource, credentials::Dated, file};
 
 /// Why the trusted roots cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -46,10 +47,10 @@ pub enum RootsError {
     },
 }
 
-/// Reads whom a client trusts.
-pub(super) fn load(source: &RootsSource) -> Result<RootCertStore, RootsError> {
+/// Reads whom a client trusts, and until when the certificates in a file are valid.
+pub(super) fn load(source: &RootsSource) -> Result<(RootCertStore, Vec<Dated>), RootsError> {
     match source {
-        RootsSource::Public => Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }),
+        RootsSource::Public => Ok((RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }, Vec::new())),
         RootsSource::File(path) => {
             let text = file::read(path).map_err(|source| RootsError::Unreadable { path: path.clone(), source })?;
             from_pem(path, &text)
@@ -57,10 +58,12 @@ pub(super) fn load(source: &RootsSource) -> Result<RootCertStore, RootsError> {
     }
 }
 
-fn from_pem(path: &Path, text: &[u8]) -> Result<RootCertStore, RootsError> {
-    let mut roots = RootCertStore::empty();
+fn from_pem(path: &Path, text: &[u8]) -> Result<(RootCertStore, Vec<Dated>), RootsError> {
+    let (mut roots, mut dated) = (RootCertStore::empty(), Vec::new());
     for (index, certificate) in CertificateDer::pem_slice_iter(text).enumerate() {
         let certificate = certificate.map_err(|source| RootsError::NotPem { path: path.to_owned(), source })?;
+        // What cannot be read here is refused in the next line.
+        dated.extend(parse_x509_certificate(&certificate).ok().map(|(_, certificate)| Dated::of(&certificate)));
         roots.add(certificate).map_err(|source| RootsError::NotAnAuthority {
             path: path.to_owned(),
             position: index + 1,
@@ -69,7 +72,7 @@ fn from_pem(path: &Path, text: &[u8]) -> Result<RootCertStore, RootsError> {
     }
     match roots.is_empty() {
         true => Err(RootsError::Empty { path: path.to_owned() }),
-        false => Ok(roots),
+        false => Ok((roots, dated)),
     }
 }
 
@@ -79,7 +82,7 @@ mod tests {
 
     #[test]
     fn public_roots_are_there() {
-        assert!(load(&RootsSource::Public).unwrap().len() > 50);
+        assert!(load(&RootsSource::Public).unwrap().0.len() > 50);
     }
 
     #[test]

@@ -7,7 +7,10 @@ mod proof;
 use std::time::Duration;
 
 use bytes::Bytes;
-use postern::tls::{Answer, ClientTls, HttpsUrl, Limits, MutualClient, PostError};
+use postern::{
+    clock::Clock,
+    tls::{Answer, ClientTls, HttpsUrl, Limits, MutualClient, PostError},
+};
 use reqwest::header::{HeaderMap, HeaderValue};
 
 use crate::support::{pki::Pki, receiver::Receiver};
@@ -16,7 +19,7 @@ use crate::support::{pki::Pki, receiver::Receiver};
 const LIMITS: Limits = Limits { connect: Duration::from_secs(10), answer: Duration::from_secs(10) };
 
 fn client(tls: &ClientTls) -> MutualClient {
-    MutualClient::new(tls, LIMITS).unwrap()
+    MutualClient::new(tls, LIMITS, Clock::system()).unwrap()
 }
 
 /// Sends an export as delivery does: again at once, at most three times, if it was not sent.

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use postern::tls::{Limits, MutualClient, PostError};
+use postern::{
+    clock::Clock,
+    tls::{Limits, MutualClient, PostError},
+};
 use tokio::net::TcpListener;
 
 use super::{client, good_post, post, post_to};
@@ -129,7 +132,7 @@ async fn silent_receiver_is_given_up_in_time_and_the_next_post_is_not_mixed_up()
     let pki = Pki::new();
     let receiver = Receiver::start(&pki).await;
     let limits = Limits { connect: Duration::from_secs(10), answer: Duration::from_millis(300) };
-    let client = MutualClient::new(&pki.client_tls(), limits).unwrap();
+    let client = MutualClient::new(&pki.client_tls(), limits, Clock::system()).unwrap();
     receiver.answer_in_turn([Reply::Silent]);
     let started = Instant::now();
 
@@ -147,7 +150,7 @@ async fn answer_that_trickles_or_is_late_is_given_up_in_time() {
     let pki = Pki::new();
     let receiver = Receiver::start(&pki).await;
     let limits = Limits { connect: Duration::from_secs(10), answer: Duration::from_millis(300) };
-    let client = MutualClient::new(&pki.client_tls(), limits).unwrap();
+    let client = MutualClient::new(&pki.client_tls(), limits, Clock::system()).unwrap();
     for reply in [Reply::Trickle, Reply::Late(Duration::from_secs(30), Box::new(Reply::status(200)))] {
         receiver.answer_with(reply);
 
@@ -161,7 +164,7 @@ async fn handshake_that_stalls_is_given_up_in_time() {
     // Accepts in the kernel only: TCP is there, TLS never answers.
     let listener = TcpListener::bind((HOST, 0)).await.unwrap();
     let limits = Limits { connect: Duration::from_millis(300), answer: Duration::from_secs(10) };
-    let client = MutualClient::new(&pki.client_tls(), limits).unwrap();
+    let client = MutualClient::new(&pki.client_tls(), limits, Clock::system()).unwrap();
     let started = Instant::now();
 
     let outcome = post_to(&client, &format!("https://{}/in", listener.local_addr().unwrap())).await;
