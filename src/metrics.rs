@@ -9,6 +9,7 @@ use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogra
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::{
+    clock::Timestamp,
     destination::DestinationId,
     export::{Charge, Fault, Outcome},
     store::{Counters, Room},
@@ -35,6 +36,12 @@ const INTAKE_OPEN: &str = "postern_store_intake_open";
 const HEALTHY: &str = "postern_store_healthy";
 const RECOVERIES: &str = "postern_store_recoveries_total";
 const QUARANTINED: &str = "postern_store_quarantined_total";
+const CERTIFICATE: &str = "postern_certificate_info";
+const CERTIFICATE_END: &str = "postern_certificate_not_after_seconds";
+const CERTIFICATE_DAYS: &str = "postern_certificate_days_left";
+const CERTIFICATE_DIFFERS: &str = "postern_certificate_differs";
+const CERTIFICATE_REFUSED: &str = "postern_certificate_refused";
+const CLOCK_TRUSTED: &str = "postern_clock_trusted";
 const AUDIT: &str = "postern_audit_difference";
 
 /// Latencies of interest reach from below a millisecond to an outage of an hour.
@@ -76,6 +83,15 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe_gauge!(HEALTHY, "0 while the store has failed and is not mended");
     describe_counter!(RECOVERIES, "Failures of the store that were mended, by how: reopened, rebuilt");
     describe_counter!(QUARANTINED, "Records that failed their checksum and were put aside");
+    describe_gauge!(
+        CERTIFICATE,
+        "1 for our certificate's fingerprint, by destination and role: on_file, in_use, accepted"
+    );
+    describe_gauge!(CERTIFICATE_END, Unit::Seconds, "Unix time at which our certificate ends, by destination and role");
+    describe_gauge!(CERTIFICATE_DAYS, "Days until our certificate ends, by destination and role");
+    describe_gauge!(CERTIFICATE_DIFFERS, "1 while our certificate on file is not the one in use, or cannot be used");
+    describe_gauge!(CERTIFICATE_REFUSED, "1 while a receiver refuses our newest certificate and gets the one before");
+    describe_gauge!(CLOCK_TRUSTED, "0 while the clock tells a time before one that is known to be over");
     describe_gauge!(AUDIT, "What does not add up, by what was compared: counters, records");
     Ok(handle)
 }
@@ -170,4 +186,30 @@ pub(crate) fn show_store(counters: &Counters, disk_bytes: u64) {
 
 pub(crate) fn oldest_waiting(destination: &DestinationId, age: Duration) {
     gauge!(OLDEST, "destination" => destination.as_str().to_owned()).set(age.as_secs_f64());
+}
+
+/// Whether a certificate of ours has a role now.
+pub(crate) fn certificate(destination: &DestinationId, role: &'static str, fingerprint: String, has: bool) {
+    let destination = destination.as_str().to_owned();
+    gauge!(CERTIFICATE, "destination" => destination, "role" => role, "fingerprint" => fingerprint).set(if has {
+        1.0
+    } else {
+        0.0
+    });
+}
+
+pub(crate) fn certificate_end(destination: &DestinationId, role: &'static str, end: Timestamp, now: Timestamp) {
+    let destination = destination.as_str().to_owned();
+    gauge!(CERTIFICATE_END, "destination" => destination.clone(), "role" => role).set(end.as_millis() as f64 / 1000.0);
+    gauge!(CERTIFICATE_DAYS, "destination" => destination, "role" => role).set(end.days_after(now) as f64);
+}
+
+pub(crate) fn certificates_differ(destination: &DestinationId, differ: bool, refused: bool) {
+    let destination = destination.as_str().to_owned();
+    gauge!(CERTIFICATE_DIFFERS, "destination" => destination.clone()).set(if differ { 1.0 } else { 0.0 });
+    gauge!(CERTIFICATE_REFUSED, "destination" => destination).set(if refused { 1.0 } else { 0.0 });
+}
+
+pub(crate) fn clock_trusted(trusted: bool) {
+    gauge!(CLOCK_TRUSTED).set(if trusted { 1.0 } else { 0.0 });
 }

@@ -67,13 +67,28 @@ impl Deliveries {
         self.begin(ready, Ending::Never);
     }
 
+    /// Gives a destination's worker what its files hold now; who watches them does so too, should it not answer at once.
+    pub(super) async fn rotate(&mut self, destination: Destination) {
+        let Some(running) = self.running.get_mut(destination.id()) else { return };
+        running.served.destination = destination;
+        let Served { destination, control, .. } = &running.served;
+        if running.served.is_changing() {
+            return;
+        }
+        if let Err(error) = control.on_file(Ok(destination.tls.clone())).await {
+            warn!(destination = %destination.id(), error = crate::chain(&error), "certificate is not changed yet");
+        }
+    }
+
     /// Sends what waits for a destination that is gone, and ends then.
     ///
     /// # Errors
     /// When its client cannot be built.
     pub(super) fn drain(&mut self, id: &DestinationId) -> Result<(), MutualClientError> {
         let Some(running) = self.running.get(id) else { return Ok(()) };
-        let ready = self.prepare(running.served.destination.clone())?;
+        // Its certificate may have been replaced since it was configured.
+        let Served { destination, control, .. } = &running.served;
+        let ready = self.prepare(Destination { tls: control.tls(), ..destination.clone() })?;
         self.begin(ready, Ending::Drained);
         Ok(())
     }

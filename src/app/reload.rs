@@ -13,6 +13,8 @@ use crate::{
 pub(super) struct Changes {
     /// New ones, and those whose settings changed.
     pub(super) started: Vec<Destination>,
+    /// Those that have another certificate, or trust others, and are the same otherwise.
+    pub(super) rotated: Vec<Destination>,
     pub(super) drained: Vec<DestinationId>,
     pub(super) discarded: Vec<DestinationId>,
     /// What is told to the one who asked.
@@ -37,7 +39,17 @@ pub(super) fn changes(
     for destination in &after.destinations {
         match olds.get(destination.id()) {
             None => told.added.push(destination.id().to_string()),
+            Some(old) if old.differs_in_tls_alone(destination) => {
+                told.changed.push(destination.id().to_string());
+                changes.rotated.push(destination.clone());
+                continue;
+            }
             Some(old) if *old != destination => told.changed.push(destination.id().to_string()),
+            // Its files may lie elsewhere now.
+            Some(old) if old.tls.files() != destination.tls.files() => {
+                changes.rotated.push(destination.clone());
+                continue;
+            }
             Some(_) => continue,
         }
         changes.started.push(destination.clone());

@@ -79,6 +79,13 @@ pub enum Kind {
     UnmappedAudience,
 }
 
+impl Kind {
+    /// Whether it changes by itself as time goes by.
+    pub fn is_about_time(self) -> bool {
+        matches!(self, Self::CertificateExpired | Self::CertificateNotYetValid | Self::CertificateExpiresSoon)
+    }
+}
+
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::Method;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Percentiles, Sender, verdict};
+use super::{Certificates, Percentiles, Sender, verdict};
 use crate::{
     clock::Timestamp,
     destination::Hold,
     export::Outcome,
     store::StoreError,
-    tls::{Answer, Fingerprint, PostError, Validity},
+    tls::{Answer, ClientTls, Fingerprint, PostError},
 };
 
 /// Orders that may wait for a worker: it takes them between two rounds.
@@ -40,6 +40,8 @@ pub struct View {
     pub last_failure: Option<Failure>,
     /// The certificate of ours over which it last accepted an export.
     pub accepted_with: Option<Fingerprint>,
+    /// Our certificates.
+    pub certificates: Certificates,
 }
 
 /// Whether a destination is sent to.
@@ -124,13 +126,15 @@ pub(super) enum Order {
     Show(oneshot::Sender<View>),
     Pause(oneshot::Sender<Result<(), StoreError>>),
     Resume(oneshot::Sender<Result<(), StoreError>>),
+    OnFile(Result<ClientTls, String>, oneshot::Sender<()>),
 }
 
 /// A handle on a destination's worker.
 #[derive(Clone)]
 pub struct Control {
     pub(super) orders: mpsc::Sender<Order>,
-    pub(super) sender: Sender,
+    /// What POSTs go out with now.
+    pub(super) sender: watch::Receiver<Sender>,
 }
 
 impl Control {
@@ -167,6 +171,25 @@ impl Control {
         tokio::time::timeout(ANSWER_MAX, told).await.ok().flatten().ok_or(NotDone::NoAnswer)
     }
 
+    /// Tells what our files hold now: a pair that is good as far as files can tell, or what is wrong. A good one is used from
+    /// now on, as far as it is valid and the receiver takes it.
+    ///
+    /// # Errors
+    /// [`NotDone::NoAnswer`].
+    pub async fn on_file(&self, found: Result<ClientTls, String>) -> Result<(), NotDone> {
+        self.tell(|answer| Order::OnFile(found, answer)).await
+    }
+
+    /// What POSTs go out with now.
+    pub fn tls(&self) -> ClientTls {
+        self.sender.borrow().tls.clone()
+    }
+
+    /// Whether both are handles on one worker.
+    pub(crate) fn is_of_the_worker_of(&self, other: &Self) -> bool {
+        self.orders.same_channel(&other.orders)
+    }
+
     /// Sends a request that holds nothing of anybody, as exports are sent, whatever the gate says.
     pub async fn test(&self, test: Test) -> Tested {
         let began = Instant::now();
@@ -175,8 +198,9 @@ impl Control {
     }
 
     async fn try_test(&self, test: Test) -> Result<(u16, Option<Outcome>), (Outcome, String)> {
-        let Sender { client, credentials, clock, endpoint, headers } = &self.sender;
-        if credentials.validity_at(clock.now()) != Validity::Valid {
+        let sender = self.sender.borrow().clone();
+        let Sender { client, endpoint, headers, .. } = &sender;
+        if !sender.is_usable() {
             let outcome = Outcome::Fault(crate::export::Fault::CertificateNotValid);
             return Err((outcome, "our certificate is expired or not valid yet".to_owned()));
         }

@@ -6,7 +6,10 @@
 
 use std::time::Duration;
 
-use super::control;
+use super::{
+    control,
+    rotation::{Over, speaks_of_certificate},
+};
 use crate::{
     clock::Timestamp,
     destination::{Hold, Standing},
@@ -137,9 +140,7 @@ impl Gate {
 
     /// Ends a pause; returns what is to be kept. A held gate is probed at once: the person who asks for it has mended something.
     pub(super) fn resume(&mut self, now: Timestamp) -> Standing {
-        if let State::Held { probe_at, wait, .. } = &mut self.state {
-            (*probe_at, *wait) = (now, PROBE_WAIT);
-        }
+        self.probe_soon(now);
         self.standing.paused = None;
         self.standing.clone()
     }
@@ -147,6 +148,18 @@ impl Gate {
     /// True while a person wishes that nothing is sent.
     pub(super) fn is_paused(&self) -> bool {
         self.standing.paused.is_some()
+    }
+
+    /// Another certificate is in use from now on; a gate that is held is probed with it at once.
+    pub(super) fn change_certificate(&mut self, certificate: Fingerprint, now: Timestamp) {
+        self.certificate = certificate;
+        self.probe_soon(now);
+    }
+
+    fn probe_soon(&mut self, now: Timestamp) {
+        if let State::Held { probe_at, wait, .. } = &mut self.state {
+            (*probe_at, *wait) = (now, PROBE_WAIT);
+        }
     }
 
     /// The certificate over which the destination last accepted an export.
@@ -173,13 +186,30 @@ impl Gate {
     }
 
     /// Learns from the POST of `export`, which has this number, and judges it.
-    pub(super) fn judge(&mut self, export: &Export, number: u64, outcome: Outcome, now: Timestamp) -> Judgement {
+    pub(super) fn judge(
+        &mut self,
+        export: &Export,
+        number: u64,
+        outcome: Outcome,
+        over: Over,
+        now: Timestamp,
+    ) -> Judgement {
         let before = self.standing.clone();
-        let outcome = self.in_context(export, outcome);
+        let outcome = match over {
+            Over::InUse => self.in_context(export, outcome),
+            // What it says of a certificate that is not in use any more counts for nobody.
+            Over::Another if speaks_of_certificate(&outcome) => {
+                return Judgement { outcome, charge: Charge::Trial, standing: None };
+            }
+            Over::Another => outcome,
+        };
         let charge = match self.state {
             State::Held { .. } => self.judge_held(number, &outcome, now),
             State::Open { .. } | State::Throttled { .. } => self.judge_open(&outcome, now),
         };
+        if let (Outcome::Delivered(_), Over::InUse) = (&outcome, over) {
+            self.standing.accepted_with = Some(self.certificate);
+        }
         let standing = (before != self.standing).then(|| self.standing.clone());
         Judgement { outcome, charge, standing }
     }
@@ -187,7 +217,7 @@ impl Gate {
     /// What the outcome means here: a 400 or 403 of a receiver that never accepted our certificate is about the
     /// certificate (nginx answers so after a good handshake); a status fault that the same export meets again after
     /// others were delivered is about the export.
-    fn in_context(&self, export: &Export, outcome: Outcome) -> Outcome {
+    pub(super) fn in_context(&self, export: &Export, outcome: Outcome) -> Outcome {
         let accepted = self.standing.accepted_with == Some(self.certificate);
         match outcome {
             Outcome::Refused(status @ 400) if !accepted => Outcome::Fault(Fault::NeverAccepted(status)),
@@ -276,7 +306,7 @@ impl Gate {
 
     fn delivered(&mut self, now: Timestamp) {
         self.last_delivery = Some(now);
-        self.standing = Standing { hold: None, accepted_with: Some(self.certificate), paused: self.standing.paused };
+        self.standing.hold = None;
         if !matches!(self.state, State::Throttled { .. }) {
             self.state = OPEN;
         }
@@ -320,7 +350,8 @@ mod tests {
     fn three_charged_failures_in_a_row_hold_and_then_nothing_is_charged() {
         let (mut gate, export) = (gate(), export());
 
-        let charges: Vec<Charge> = (0..40).map(|number| gate.judge(&export, number, failed(), at(0)).charge).collect();
+        let charges: Vec<Charge> =
+            (0..40).map(|number| gate.judge(&export, number, failed(), Over::InUse, at(0)).charge).collect();
 
         assert_eq!(charges[..3], [Charge::Attempt; 3]);
         assert_eq!(charges[3..], [Charge::Trial; 37]);
@@ -332,9 +363,9 @@ mod tests {
     fn delivery_between_failures_keeps_the_gate_open() {
         let (mut gate, export) = (gate(), export());
         for _ in 0..20 {
-            gate.judge(&export, 1, failed(), at(0));
-            gate.judge(&export, 1, failed(), at(0));
-            gate.judge(&export, 1, Outcome::Delivered(200), at(0));
+            gate.judge(&export, 1, failed(), Over::InUse, at(0));
+            gate.judge(&export, 1, failed(), Over::InUse, at(0));
+            gate.judge(&export, 1, Outcome::Delivered(200), Over::InUse, at(0));
         }
         assert_eq!(gate.allowance(at(0)), Allowance::Due);
     }
@@ -344,7 +375,7 @@ mod tests {
         let (mut gate, export) = (gate(), export());
         for number in 0..10 {
             assert!(gate.held().is_none());
-            gate.judge(&export, number, Outcome::Refused(422), at(0));
+            gate.judge(&export, number, Outcome::Refused(422), Over::InUse, at(0));
         }
         assert_eq!(gate.held().map(|hold| &hold.fault), Some(&Fault::Refusing));
     }
@@ -352,7 +383,7 @@ mod tests {
     #[test]
     fn probes_wait_twice_as_long_each_time_up_to_a_minute_and_a_delivery_opens() {
         let (mut gate, export) = (gate(), export());
-        gate.judge(&export, 1, Outcome::Fault(Fault::Unreachable), at(0));
+        gate.judge(&export, 1, Outcome::Fault(Fault::Unreachable), Over::InUse, at(0));
         let (mut now, mut waits) = (at(0), Vec::new());
         for number in 1..9 {
             let Allowance::Nothing { until } = gate.allowance(now) else { panic!("not held") };
@@ -360,12 +391,12 @@ mod tests {
             now = until;
             assert_eq!(gate.allowance(now), Allowance::Probe { after: number - 1 });
             gate.probing(number);
-            let judgement = gate.judge(&export, number, Outcome::Fault(Fault::Closed), now);
+            let judgement = gate.judge(&export, number, Outcome::Fault(Fault::Closed), Over::InUse, now);
             assert_eq!(judgement.charge, Charge::Trial);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
 
-        let judgement = gate.judge(&export, 9, Outcome::Delivered(204), now);
+        let judgement = gate.judge(&export, 9, Outcome::Delivered(204), Over::InUse, now);
 
         assert_eq!(judgement.standing, Some(Standing { accepted_with: Some(certificate("a")), ..Standing::default() }));
         assert_eq!(gate.allowance(now), Allowance::Due);
@@ -376,14 +407,14 @@ mod tests {
         let (mut gate, mut poisoned) = (gate(), export());
         let missing = Outcome::Fault(Fault::Status(404));
 
-        let first = gate.judge(&poisoned, 1, missing.clone(), at(1));
+        let first = gate.judge(&poisoned, 1, missing.clone(), Over::InUse, at(1));
         assert_eq!((&first.outcome, first.charge), (&missing, Charge::Trial));
         let Next::Waiting(after) = poisoned.after(first.outcome, first.charge, &[Duration::ZERO; 2], at(1)) else {
             panic!("a trial ended an export")
         };
         poisoned = after;
-        gate.judge(&export(), 2, Outcome::Delivered(200), at(2));
-        let second = gate.judge(&poisoned, 1, missing, at(3));
+        gate.judge(&export(), 2, Outcome::Delivered(200), Over::InUse, at(2));
+        let second = gate.judge(&poisoned, 1, missing, Over::InUse, at(3));
 
         assert_eq!((second.outcome, second.charge), (Outcome::Refused(404), Charge::Attempt));
         assert_eq!(gate.allowance(at(3)), Allowance::Due);
@@ -395,12 +426,16 @@ mod tests {
             let accepted_another = Standing { accepted_with: Some(certificate("b")), ..Standing::default() };
             let mut gate = Gate::new(accepted_another, certificate("a"), at(0));
 
-            let judgement = gate.judge(&export(), 1, outcome.clone(), at(0));
+            let judgement = gate.judge(&export(), 1, outcome.clone(), Over::InUse, at(0));
 
             assert!(matches!(judgement.outcome, Outcome::Fault(Fault::NeverAccepted(400 | 403))), "{outcome:?}");
             assert_eq!(judgement.charge, Charge::Trial);
-            gate.judge(&export(), 2, Outcome::Delivered(200), at(1));
-            assert_eq!(gate.judge(&export(), 1, outcome.clone(), at(2)).outcome, outcome, "once it accepted");
+            gate.judge(&export(), 2, Outcome::Delivered(200), Over::InUse, at(1));
+            assert_eq!(
+                gate.judge(&export(), 1, outcome.clone(), Over::InUse, at(2)).outcome,
+                outcome,
+                "once it accepted"
+            );
         }
     }
 
@@ -408,7 +443,7 @@ mod tests {
     fn throttled_destination_waits_as_long_as_it_is_asked_to() {
         let (mut gate, export) = (gate(), export());
 
-        let judgement = gate.judge(&export, 1, Outcome::Throttled(429, Duration::from_secs(7)), at(0));
+        let judgement = gate.judge(&export, 1, Outcome::Throttled(429, Duration::from_secs(7)), Over::InUse, at(0));
 
         assert_eq!(judgement.charge, Charge::Trial);
         assert_eq!(gate.allowance(at(6)), Allowance::Nothing { until: at(7) });
@@ -419,13 +454,13 @@ mod tests {
     #[test]
     fn stragglers_do_not_cut_a_throttle_short() {
         let (mut gate, export) = (gate(), export());
-        gate.judge(&export, 1, Outcome::Throttled(503, Duration::from_secs(60)), at(0));
+        gate.judge(&export, 1, Outcome::Throttled(503, Duration::from_secs(60)), Over::InUse, at(0));
 
-        gate.judge(&export, 2, Outcome::Throttled(503, Duration::from_secs(1)), at(1));
-        gate.judge(&export, 3, failed(), at(1));
+        gate.judge(&export, 2, Outcome::Throttled(503, Duration::from_secs(1)), Over::InUse, at(1));
+        gate.judge(&export, 3, failed(), Over::InUse, at(1));
         assert_eq!(gate.allowance(at(2)), Allowance::Nothing { until: at(60) });
 
-        gate.judge(&export, 4, Outcome::Fault(Fault::Unreachable), at(2));
+        gate.judge(&export, 4, Outcome::Fault(Fault::Unreachable), Over::InUse, at(2));
         assert_eq!(gate.allowance(at(4)), Allowance::Nothing { until: at(60) });
         assert_eq!(gate.allowance(at(60)), Allowance::Probe { after: 0 });
     }
@@ -433,8 +468,8 @@ mod tests {
     #[test]
     fn clock_set_back_ends_a_wait() {
         let (mut throttled, mut held, export) = (gate(), gate(), export());
-        throttled.judge(&export, 1, Outcome::Throttled(503, Duration::from_secs(60)), at(86_400));
-        held.judge(&export, 1, Outcome::Fault(Fault::Unreachable), at(86_400));
+        throttled.judge(&export, 1, Outcome::Throttled(503, Duration::from_secs(60)), Over::InUse, at(86_400));
+        held.judge(&export, 1, Outcome::Fault(Fault::Unreachable), Over::InUse, at(86_400));
 
         assert_eq!(throttled.allowance(at(0)), Allowance::Due);
         assert_eq!(held.allowance(at(0)), Allowance::Probe { after: 0 });

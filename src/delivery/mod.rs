@@ -9,10 +9,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
-use secrecy::ExposeSecret;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::{JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -20,29 +18,36 @@ use tracing::{debug, error, info, warn};
 
 use crate::{
     clock::{Clock, Timestamp},
-    destination::{Authentication, Destination, Hold, Standing},
-    export::{Charge, Fault, Next, Outcome},
+    destination::{Destination, Hold, Standing},
+    export::{Charge, Export, Fault, Next, Outcome},
     metrics,
     store::{Claim, Queue, Store, StoreError},
-    tls::{Credentials, HttpsUrl, Limits, MutualClient, MutualClientError, Validity},
+    tls::{Fingerprint, MutualClientError},
 };
 
 mod control;
+mod expiry;
 mod figures;
 mod gate;
+mod rotation;
+mod sender;
+mod shown;
 mod verdict;
 
 pub use control::{Control, Failure, NotDone, State, Test, Tested, View};
 pub use figures::Percentiles;
+pub use rotation::{Certificates, Newer};
 
 use control::{ORDERS_MAX, Order};
+use expiry::Expiry;
 use figures::Figures;
 use gate::{Allowance, Gate};
+use rotation::{Over, Rotation, speaks_of_certificate};
+use sender::{Ended, Sender};
+use shown::Shown;
 
 /// How long connecting may take: name, TCP and TLS.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a request that was certainly not processed is sent again at once.
-const UNPROCESSED_MAX: u32 = 3;
 /// Exports that were sent and whose settlement is not on disk yet, for each that may be in flight: a disk that is slow to
 /// sync slows sending down before much could be sent twice.
 const UNSETTLED_MAX: usize = 4;
@@ -52,7 +57,13 @@ const BACKSTOP: Duration = Duration::from_secs(1);
 /// Sends the exports of one destination.
 pub struct Worker {
     destination: Destination,
-    sender: Sender,
+    rotation: Rotation,
+    /// Shows what connections are made with.
+    in_use: watch::Sender<Sender>,
+    expiry: Expiry,
+    shown: Shown,
+    /// When certificates are looked at next.
+    look_at: Timestamp,
     queue: Arc<Queue>,
     store: Store,
     clock: Clock,
@@ -74,23 +85,6 @@ pub enum Ending {
     Drained,
 }
 
-/// What a POST needs. Clones share connections.
-#[derive(Clone)]
-struct Sender {
-    client: MutualClient,
-    credentials: Credentials,
-    clock: Clock,
-    endpoint: Arc<HttpsUrl>,
-    headers: HeaderMap,
-}
-
-/// A POST that ended: the claim, what it met, and more words for it where an error has some.
-struct Ended {
-    claim: Claim,
-    outcome: Outcome,
-    detail: Option<String>,
-}
-
 impl Worker {
     /// A worker for `destination`, whose queue the store has, and a handle on it.
     ///
@@ -100,23 +94,22 @@ impl Worker {
     /// # Panics
     /// When the store was opened without this destination.
     pub fn new(destination: Destination, store: Store, clock: Clock) -> Result<(Self, Control), MutualClientError> {
-        let limits = Limits { connect: CONNECT_TIMEOUT, answer: destination.timeout };
-        let sender = Sender {
-            client: MutualClient::new(&destination.tls, limits, clock.clone())?,
-            credentials: destination.tls.credentials().clone(),
-            clock: clock.clone(),
-            endpoint: Arc::new(destination.endpoint.clone()),
-            headers: headers(&destination.authentication),
-        };
+        let sender = Sender::new(&destination, clock.clone())?;
         let queue = store.queue(destination.id()).expect("the store is opened with all destinations");
-        let gate = gate_as_left(&destination, &store, &clock);
+        let gate = gate_as_left(&destination, &store, sender.fingerprint(), &clock);
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);
-        let control = Control { orders, sender: sender.clone() };
-        let (figures, keeping) = (Figures::default(), JoinSet::new());
+        let (in_use, shown) = watch::channel(sender.clone());
+        let control = Control { orders, sender: shown };
+        let rotation = Rotation::new(destination.id().clone(), sender, clock.clone());
+        let (expiry, shown, look_at, figures, keeping) = Default::default();
         let (last_delivery, last_failure) = (None, None);
         let worker = Self {
             destination,
-            sender,
+            rotation,
+            in_use,
+            expiry,
+            shown,
+            look_at,
             queue,
             store,
             clock,
@@ -134,12 +127,14 @@ impl Worker {
     pub async fn run(mut self, stop: CancellationToken, ending: Ending) {
         let mut posts: JoinSet<Ended> = JoinSet::new();
         // The worker before may have learned something since this one was made.
-        self.gate = gate_as_left(&self.destination, &self.store, &self.clock);
+        let in_use = self.rotation.in_use().fingerprint();
+        self.gate = gate_as_left(&self.destination, &self.store, in_use, &self.clock);
         if let Some(Hold { fault, since }) = self.gate.held() {
             warn!(destination = %self.destination.id(), reason = %fault, %since, "destination is still held");
         }
         self.show_state();
         while !(stop.is_cancelled() || ending == Ending::Drained && self.queue.is_empty()) {
+            self.look_at_certificates();
             let wake = self.send(&mut posts).await;
             let room = posts.len() < self.destination.max_in_flight;
             tokio::select! {
@@ -184,10 +179,41 @@ impl Worker {
         for claim in claims {
             self.gate.probing(claim.number());
             // Boxed: tokio aligns its tasks to 128 bytes, which makes large ones slow to allocate.
-            posts.spawn(Box::pin(self.sender.clone().send(claim)));
+            posts.spawn(Box::pin(self.rotation.in_use().clone().send(claim)));
         }
         // What is due by now and was not claimed lacked room: a settlement will wake us.
         self.queue.next_due(now).filter(|due| *due > now).map_or(look_again, |due| due.min(look_again))
+    }
+
+    /// Looks at our certificates, once in a while.
+    fn look_at_certificates(&mut self) {
+        let now = self.clock.now();
+        // One that is further away was set before the clock was set back.
+        if now >= self.look_at || self.look_at.since(now) > BACKSTOP {
+            self.look_at = now + BACKSTOP;
+            self.rotate();
+        }
+    }
+
+    /// Puts the pair in use that is to be by now, and shows and says what there is to say.
+    fn rotate(&mut self) {
+        match self.rotation.turn() {
+            Ok(false) => {}
+            Ok(true) => self.certificate_changed(),
+            Err(error) => {
+                let (destination, error) = (self.destination.id(), crate::chain(&error));
+                error!(%destination, error, "new certificate is not used; the one before stays in use");
+            }
+        }
+        let (id, certificates) = (self.destination.id(), self.rotation.certificates());
+        self.expiry.look(id, &self.rotation.in_use().tls, &self.clock);
+        self.shown.show(id, &certificates, self.gate.accepted_with(), self.clock.now());
+    }
+
+    fn certificate_changed(&mut self) {
+        let in_use = self.rotation.in_use();
+        self.gate.change_certificate(in_use.fingerprint(), self.clock.now());
+        self.in_use.send_replace(in_use.clone());
     }
 
     fn obey(&mut self, order: Order, in_flight: usize) {
@@ -201,7 +227,13 @@ impl Worker {
             }
             Order::Resume(answer) => {
                 let standing = self.gate.resume(now);
+                self.rotation.try_again();
                 self.keep(standing, answer, "destination resumed");
+            }
+            Order::OnFile(found, answer) => {
+                self.rotation.on_file(found);
+                self.rotate();
+                let _ = answer.send(());
             }
         }
     }
@@ -229,12 +261,13 @@ impl Worker {
             last_delivery: self.last_delivery,
             last_failure: self.last_failure.clone(),
             accepted_with: self.gate.accepted_with(),
+            certificates: self.rotation.certificates(),
         }
     }
 
     fn settle(&mut self, ended: Result<Ended, JoinError>) {
         let now = self.clock.now();
-        let Ended { claim, outcome, detail } = match ended {
+        let Ended { claim, sender, outcome, detail } = match ended {
             Ok(ended) => ended,
             // Its claim was given back; the hold keeps it from doing so again and again at full speed.
             Err(error) => {
@@ -246,7 +279,14 @@ impl Worker {
         let detail = detail.as_deref();
         let (id, destination) = (claim.export.id, self.destination.id().clone());
         let was_held = self.gate.held().cloned();
-        let judgement = self.gate.judge(&claim.export, claim.number(), outcome, now);
+        let over = self.over(sender, &claim.export, &outcome);
+        let judgement = self.gate.judge(&claim.export, claim.number(), outcome, over, now);
+        if over == Over::InUse {
+            self.rotation.met(&claim.export, &judgement.outcome);
+        }
+        if judgement.standing.is_some() {
+            self.look_at = Timestamp::default();
+        }
         metrics::post(&destination, &judgement.outcome, judgement.charge);
         self.log_gate(was_held.map(|hold| hold.fault), detail);
         match &judgement.outcome {
@@ -283,6 +323,20 @@ impl Worker {
         self.store.settle(claim, next, judgement.standing);
     }
 
+    /// Over which pair a POST went, once what it says of that pair has been heeded.
+    fn over(&mut self, sender: u64, export: &Export, outcome: &Outcome) -> Over {
+        let over = self.rotation.over(sender);
+        let outcome = self.gate.in_context(export, outcome.clone());
+        match (over, &outcome) {
+            (Over::InUse, Outcome::Fault(_)) if speaks_of_certificate(&outcome) => {
+                let over = self.rotation.refused(export);
+                self.certificate_changed();
+                over
+            }
+            _ => over,
+        }
+    }
+
     fn log_gate(&self, before: Option<Fault>, detail: Option<&str>) {
         let destination = self.destination.id();
         match (&before, self.gate.held()) {
@@ -303,8 +357,8 @@ impl Worker {
     }
 }
 
-fn gate_as_left(destination: &Destination, store: &Store, clock: &Clock) -> Gate {
-    Gate::new(store.standing(destination.id()), destination.tls.credentials().fingerprint(), clock.now())
+fn gate_as_left(destination: &Destination, store: &Store, in_use: Fingerprint, clock: &Clock) -> Gate {
+    Gate::new(store.standing(destination.id()), in_use, clock.now())
 }
 
 /// Claims on a thread that may wait for the disk.
@@ -315,57 +369,18 @@ async fn claim(claims: impl FnOnce() -> Vec<Claim> + Send + 'static) -> Vec<Clai
     })
 }
 
-impl Sender {
-    async fn send(self, claim: Claim) -> Ended {
-        if self.credentials.validity_at(self.clock.now()) != Validity::Valid {
-            // Every receiver would have to refuse it, so the POST is not made.
-            return Ended { claim, outcome: Outcome::Fault(Fault::CertificateNotValid), detail: None };
-        }
-        let mut headers = self.headers;
-        let key = HeaderValue::try_from(claim.export.id.to_string()).expect("a UUID is a header value");
-        headers.insert("idempotency-key", key);
-        for _ in 0..=UNPROCESSED_MAX {
-            let result = self.client.post(&self.endpoint, headers.clone(), claim.body.clone()).await;
-            let detail = result.as_ref().err().map(|error| crate::chain(error));
-            if let Some(outcome) = verdict::outcome(result) {
-                return Ended { claim, outcome, detail };
-            }
-        }
-        // Never written, so no fault of the export: the receiver closes its connections at once.
-        let detail = format!("not processed {} times in a row", UNPROCESSED_MAX + 1);
-        Ended { claim, outcome: Outcome::Fault(Fault::Closed), detail: Some(detail) }
-    }
-}
-
-/// The headers that every export has.
-fn headers(authentication: &Authentication) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("postern/", env!("CARGO_PKG_VERSION"))));
-    match authentication {
-        Authentication::None => {}
-        Authentication::Bearer(token) => {
-            let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
-                .expect("a token is a legal header value, checked by the configuration");
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
-    }
-    headers
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
     use super::*;
     use crate::{
-        destination::Mapping,
+        destination::{Authentication, Mapping},
         export::{ExportId, NewExport},
         profile::update::UpdateId,
         store::{Change, Committed, Keeping, StoreOwner},
         tls::{
-            ClientTls, ClientTlsFiles, RootsSource,
+            ClientTls, ClientTlsFiles, HttpsUrl, RootsSource,
             issue::{Authority, Period},
         },
     };

@@ -90,6 +90,11 @@ impl Destination {
     pub fn id(&self) -> &DestinationId {
         &self.mapping.destination
     }
+
+    /// True when only our certificate, or whom we trust, differs: a worker takes that without being replaced.
+    pub fn differs_in_tls_alone(&self, other: &Self) -> bool {
+        self.tls != other.tls && Self { tls: other.tls.clone(), ..self.clone() } == *other
+    }
 }
 
 /// How a destination knows us beyond our certificate.

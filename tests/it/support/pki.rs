@@ -9,12 +9,14 @@ use std::{
 };
 
 use postern::{
+    certificate::Certificate,
     clock::{Clock, Timestamp},
     tls::{
         ClientTls, ClientTlsFiles, RootsSource,
         issue::{Authority, Issued, Period},
     },
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tempfile::TempDir;
 
 /// The address that receivers listen on; their certificates name it.
@@ -38,7 +40,8 @@ impl Pki {
         Self::of(Period { from: now() - HOUR, until: now() + period })
     }
 
-    fn of(valid: Period) -> Self {
+    /// All of it valid so.
+    pub fn of(valid: Period) -> Self {
         let authority = Authority::new("Test authority", valid).unwrap();
         let server = authority.server(&[HOST, "localhost"], valid).unwrap();
         let client = authority.client("Test client", valid).unwrap();
@@ -71,9 +74,31 @@ impl Pki {
         path
     }
 
+    /// Puts another pair in the place of the client's files as an operator's tool does: each whole, one after the other.
+    pub fn replace_client(&self, client: &Issued) {
+        self.replace("client.crt", &client.certificate_pem, 0o644);
+        self.replace("client.key", &client.key_pem, 0o640);
+    }
+
+    /// Puts a file in the place of another, at once.
+    pub fn replace(&self, name: &str, text: &str, mode: u32) {
+        let new = self.write(&format!("{name}.new"), text, mode);
+        fs::rename(new, self.path().join(name)).unwrap();
+    }
+
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
+}
+
+/// What tells a certificate from others.
+pub fn fingerprint(der: &[u8]) -> String {
+    Certificate::read(der).unwrap().sha256.to_string()
+}
+
+/// Of a certificate that was issued.
+pub fn fingerprint_of(issued: &Issued) -> String {
+    fingerprint(&CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes()).unwrap())
 }
 
 pub fn now() -> Timestamp {

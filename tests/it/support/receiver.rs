@@ -41,7 +41,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
-    pki::{HOST, Pki},
+    pki::{HOST, Pki, fingerprint},
     reply::{Reply, Then},
 };
 
@@ -65,6 +65,8 @@ pub struct Request {
     pub number: usize,
     /// Which connection it came on, from 0, in order of handshakes.
     pub connection: usize,
+    /// The fingerprint of the client's certificate; empty if it showed none.
+    pub certificate: String,
     /// When it had arrived.
     pub at: Instant,
     pub method: String,
@@ -401,9 +403,12 @@ async fn serve(stream: TcpStream, tls: Tls, state: Arc<State>) -> io::Result<()>
     if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
         state.resumptions.fetch_add(1, Ordering::SeqCst);
     }
+    let shown = stream.get_ref().1.peer_certificates().and_then(|shown| shown.first());
+    let certificate = shown.map(|shown| fingerprint(shown)).unwrap_or_default();
     let mut stream = BufReader::new(Counted { stream, state: Arc::clone(&state) });
     while let Some(mut request) = read(&mut stream).await? {
         request.connection = connection;
+        request.certificate = certificate.clone();
         state.requests.send_modify(|requests| {
             request.number = requests.len();
             requests.push(request.clone());
@@ -443,7 +448,8 @@ async fn read(stream: &mut BufReader<Counted>) -> io::Result<Option<Request>> {
     let mut raw_body = vec![0; length];
     stream.read_exact(&mut raw_body).await?;
     let body = serde_json::from_slice(&raw_body).unwrap_or_default();
-    Ok(Some(Request { number: 0, connection: 0, at: Instant::now(), method, path, headers, body, raw_body }))
+    let (number, connection, certificate, at) = (0, 0, String::new(), Instant::now());
+    Ok(Some(Request { number, connection, certificate, at, method, path, headers, body, raw_body }))
 }
 
 /// A TLS stream that counts the plaintext it delivers.

@@ -83,6 +83,12 @@ tls = {{ certificate = {certificate:?}, key = {key:?}, roots = {roots:?} }}
         self
     }
 
+    /// For the destinations that follow: files that somebody else keeps.
+    pub fn tls(mut self, files: ClientTlsFiles) -> Self {
+        self.tls = files;
+        self
+    }
+
     /// For the destinations that follow.
     pub fn retry_delays(mut self, delays: [&'static str; 2]) -> Self {
         self.retry_delays = delays;
