@@ -56,6 +56,17 @@ impl Timestamp {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0).max(0).unsigned_abs())
     }
+
+    /// Whole days from `earlier` to here; negative if it is the other way round.
+    pub fn days_after(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0).div_euclid(24 * 60 * 60 * 1000)
+    }
+
+    /// RFC 3339 in UTC with milliseconds and `Z`, as AEP's certificate API shows times.
+    pub fn with_millis(self) -> String {
+        let time = jiff::Timestamp::from_millisecond(self.0);
+        time.map_or_else(|_| self.to_string(), |time| format!("{time:.3}"))
+    }
 }
 
 /// RFC 3339 in UTC with whole seconds and `Z`, as exports carry it.

@@ -35,7 +35,7 @@
 //! | [`certificate`] | what certificates, and the files that hold them, say |
 //!
 //! Around them: [`config`] reads `postern.toml` and its drop-ins; [`app`] builds, starts and ends everything; [`listen`] is the HTTP
-//! listener; [`admin`] is what operators ask and tell, with [`metrics`]; [`clock`] hands time in; [`cli`] is the command line.
+//! listener; [`admin`] is what operators ask and tell, with [`metrics`]; [`clock`] hands time in, and [`mark`] remembers it; [`cli`] is the command line.
 #![forbid(unsafe_code)]
 
 pub mod admin;
@@ -50,6 +50,7 @@ pub mod destination;
 pub mod export;
 pub mod inlet;
 pub mod listen;
+pub mod mark;
 pub mod metrics;
 pub mod pipeline;
 pub mod profile;

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     clock::Timestamp,
-    delivery::{NotDone, Percentiles, State as Gate, Test, Tested, View},
+    delivery::{Certificates, Newer, NotDone, Percentiles, State as Gate, Test, Tested, View},
     destination::DestinationId,
     export::Outcome,
     listen::Caller,
@@ -109,19 +109,42 @@ pub struct FailureView {
     pub detail: Option<String>,
 }
 
-/// A certificate of ours.
+/// Our certificate for a destination: what is in use, what is on file, what the receiver took.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct CertificateView {
-    /// Whom it names.
+    /// Whom the one in use names.
     pub subject: String,
-    /// SHA-256 of it.
+    /// SHA-256 of the one in use.
     pub fingerprint: String,
+    /// The fingerprint of the one on file; none while that cannot be used at all.
+    pub on_file: Option<String>,
     /// The fingerprint of the one over which the receiver last accepted an export.
     pub accepted: Option<String>,
-    /// Until when it may be used.
+    /// Until when the one in use may be used.
     pub not_after: String,
-    /// Whether it may be used now.
+    /// Whole days until then; negative when it is over.
+    pub days_left: i64,
+    /// Whether the one in use may be used now. While the clock is not trusted nobody can say, and it is used.
     pub valid: bool,
+    /// A newer one that is on file and not in use.
+    pub newer: Option<NewerView>,
+    /// Why what is on file cannot be used; the one in use stays so.
+    pub problem: Option<String>,
+}
+
+/// A good certificate on file that is not in use.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct NewerView {
+    /// SHA-256 of it.
+    pub fingerprint: String,
+    /// From when on it may be used.
+    pub not_before: String,
+    /// Until when.
+    pub not_after: String,
+    /// Since when the receiver refuses it; otherwise it is not valid yet.
+    pub refused_since: Option<String>,
+    /// When it is tried again.
+    pub try_at: Option<String>,
 }
 
 /// What a test sends.
@@ -272,16 +295,8 @@ fn destination_view(
     counters: Option<&Counters>,
 ) -> DestinationView {
     let (now, id) = (admin.clock.now(), destination.id());
-    let accepted = view.as_ref().ok().and_then(|view| view.accepted_with);
-    let credentials = destination.tls.credentials();
-    let certificate = CertificateView {
-        subject: credentials.subject().to_owned(),
-        fingerprint: credentials.fingerprint().to_string(),
-        accepted: accepted.map(|fingerprint| fingerprint.to_string()),
-        not_after: credentials.not_after().to_string(),
-        valid: credentials.validity_at(now) == Validity::Valid,
-    };
     let view = view.ok();
+    let certificate = certificate_view(admin, served, view.as_ref());
     let (state, reason, since, next_at) = match view.as_ref().map(|view| &view.state) {
         None if served.is_changing() => ("changing", None, None, None),
         None => ("stuck", None, None, None),
@@ -318,6 +333,35 @@ fn destination_view(
         certificate,
         audiences: destination.mapping.audiences.iter().map(ToString::to_string).collect(),
         attributes: destination.mapping.attributes.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// By what the worker says; of one that does not answer, by what was loaded.
+fn certificate_view(admin: &Admin, served: &Served, view: Option<&View>) -> CertificateView {
+    let now = admin.clock.now();
+    let (certificates, accepted) = match view {
+        Some(view) => (view.certificates.clone(), view.accepted_with),
+        None => (Certificates::of(served.control.tls().credentials().clone()), None),
+    };
+    let on_file = certificates.on_file().map(|on_file| on_file.fingerprint().to_string());
+    let Certificates { in_use, newer, problem } = certificates;
+    let text = |at: Timestamp| at.to_string();
+    CertificateView {
+        subject: in_use.subject().to_owned(),
+        fingerprint: in_use.fingerprint().to_string(),
+        on_file,
+        accepted: accepted.map(|fingerprint| fingerprint.to_string()),
+        not_after: text(in_use.not_after()),
+        days_left: in_use.not_after().days_after(now),
+        valid: in_use.validity_at(now) == Validity::Valid,
+        newer: newer.map(|Newer { credentials, refused }| NewerView {
+            fingerprint: credentials.fingerprint().to_string(),
+            not_before: text(credentials.not_before()),
+            not_after: text(credentials.not_after()),
+            refused_since: refused.map(|(since, _)| text(since)),
+            try_at: refused.map(|(_, try_at)| text(try_at)),
+        }),
+        problem,
     }
 }
 

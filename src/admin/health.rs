@@ -10,6 +10,7 @@ use axum::{
 
 use super::Admin;
 use crate::{
+    mark::why_not_trusted,
     metrics,
     store::{Health, Store},
 };
@@ -19,11 +20,13 @@ pub(super) fn routes() -> Router<Admin> {
     Router::new().route("/livez", get(|| async { "alive\n" })).route("/readyz", get(ready)).route("/metrics", get(show))
 }
 
-/// Red when an update could not be kept. A destination that is down does not make us unready: updates are kept for it.
+/// Red when an update could not be kept. A destination that is down does not make us unready: updates are kept for it. Nor
+/// does a clock that is not trusted, which is told of.
 async fn ready(State(admin): State<Admin>) -> Response {
+    let clock = admin.clock.distrusted().map(|mark| format!("{}\n", why_not_trusted(mark))).unwrap_or_default();
     match why_not_ready(&admin.store) {
-        None => "ready\n".into_response(),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
+        None => format!("ready\n{clock}").into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n{clock}")).into_response(),
     }
 }
 

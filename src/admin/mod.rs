@@ -1,6 +1,6 @@
 //! The admin side: what operators and their tools ask, and what they tell the appliance while it runs.
 //!
-//! Health and metrics are served on TCP, to this machine alone. Everything is served on a unix socket, whose file
+//! Health, metrics and our certificates are served on TCP, to this machine alone. Everything is served on a unix socket, whose file
 //! permissions say who may connect: JSON under `/v1`, described by the OpenAPI document at `/v1/openapi.json`, which is made
 //! from the same declarations as the routes.
 //!
@@ -16,6 +16,7 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub mod audiences;
+pub mod certificates;
 pub mod destinations;
 pub mod exports;
 pub(crate) mod health;
@@ -28,7 +29,7 @@ pub mod status;
 pub mod trail;
 pub mod upkeep;
 
-use crate::{clock::Clock, listen::Caller, pipeline::Pipeline, store::Store};
+use crate::{clock::Clock, listen::Caller, mark::Mark, pipeline::Pipeline, store::Store};
 use scene::{Request, Scene};
 use trail::Trail;
 
@@ -49,6 +50,8 @@ pub struct Admin {
     pub requests: mpsc::Sender<Request>,
     /// Where changes are written down.
     pub trail: Arc<Trail>,
+    /// The clock's mark on disk.
+    pub mark: Arc<Mark>,
 }
 
 impl Admin {
@@ -67,9 +70,9 @@ impl Admin {
 ))]
 struct Document;
 
-/// What is served on TCP: `/livez`, `/readyz`, `/metrics`.
+/// What is served on TCP: `/livez`, `/readyz`, `/metrics`, and our certificates, which are nobody's secret.
 pub fn open_routes(admin: &Admin) -> Router {
-    health::routes().with_state(admin.clone())
+    health::routes().route(certificates::PATH, axum::routing::get(certificates::list)).with_state(admin.clone())
 }
 
 /// What is served on the unix socket: everything.
@@ -94,6 +97,8 @@ fn api() -> OpenApiRouter<Admin> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(status::show))
         .routes(routes!(status::inlets))
+        .routes(routes!(status::trust_clock))
+        .routes(routes!(certificates::list))
         .routes(routes!(audiences::list))
         .routes(routes!(destinations::list))
         .routes(routes!(destinations::show))

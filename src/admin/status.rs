@@ -1,6 +1,6 @@
 //! The appliance as a whole, at a glance.
 
-use axum::{Json, extract::State};
+use axum::{Extension, Json, extract::State};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -8,9 +8,14 @@ use super::{
     Admin,
     destinations::{self, DestinationView},
     health,
-    problem::Problem,
+    problem::{Problem, read},
 };
-use crate::store::{Counters, Health, Room};
+use crate::{
+    clock::Clock,
+    listen::Caller,
+    mark::why_not_trusted,
+    store::{Counters, Health, Room},
+};
 
 /// The appliance as a whole.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -31,6 +36,8 @@ pub struct Status {
     pub not_ready: Option<String>,
     /// What is missing before anything can be done, if something is.
     pub missing: Option<String>,
+    /// What the clock tells, and whether that is trusted.
+    pub clock: ClockView,
     /// How many inlets take updates.
     pub inlets: usize,
     /// How many audiences are defined.
@@ -43,6 +50,19 @@ pub struct Status {
     pub destinations: Vec<DestinationView>,
     /// Destinations that are not configured and have exports waiting.
     pub unconfigured: Vec<Unconfigured>,
+}
+
+/// The clock.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ClockView {
+    /// What it tells.
+    pub now: String,
+    /// The latest instant that is known to be over.
+    pub mark: String,
+    /// Whether it is trusted: while it tells a time well before the mark it is not, and no certificate of ours is judged.
+    pub trusted: bool,
+    /// What that means and what to do, while it is not.
+    pub why_not: Option<String>,
 }
 
 /// Updates that were accepted, and what they did.
@@ -109,6 +129,7 @@ pub(super) async fn show(State(admin): State<Admin>) -> Json<Status> {
         ready: not_ready.is_none(),
         not_ready,
         missing: scene.missing().map(str::to_owned),
+        clock: clock_view(&admin.clock),
         inlets: scene.inlets.len(),
         audiences: scene.audiences.len(),
         updates: counters.as_ref().map(|counters| Updates {
@@ -135,6 +156,42 @@ pub(super) async fn inlets(State(admin): State<Admin>) -> Result<Json<Vec<InletV
     let scene = admin.scene.borrow().clone();
     let view = |(name, dataset): (&String, &String)| InletView { name: name.clone(), dataset: dataset.clone() };
     Ok(Json(scene.inlets.iter().map(view).collect()))
+}
+
+/// Takes what the clock tells for right, whatever was known before.
+#[utoipa::path(post, path = "/v1/clock/trust", responses(
+    (status = OK, body = ClockView),
+    (status = CONFLICT, body = Problem),
+    (status = SERVICE_UNAVAILABLE, body = Problem),
+))]
+pub(super) async fn trust_clock(
+    State(admin): State<Admin>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Json<ClockView>, Problem> {
+    admin.note(caller, "clock.trust", &admin.clock.now().to_string()).await;
+    let mark = admin.mark.clone();
+    read(move || mark.trust_present().map_err(NotWritten)).await?;
+    match admin.clock.distrusted() {
+        None => Ok(Json(clock_view(&admin.clock))),
+        Some(built) => Err(Problem::conflict(format_args!(
+            "the clock tells {}, and this was built in {built}: set the clock right",
+            admin.clock.now()
+        ))),
+    }
+}
+
+/// What was trusted could not be written down.
+struct NotWritten(std::io::Error);
+
+impl From<NotWritten> for Problem {
+    fn from(NotWritten(error): NotWritten) -> Self {
+        Self::unavailable(format_args!("trusted until a restart only, for it cannot be written down: {error}"))
+    }
+}
+
+fn clock_view(clock: &Clock) -> ClockView {
+    let why_not = clock.distrusted().map(why_not_trusted);
+    ClockView { now: clock.now().to_string(), mark: clock.mark().to_string(), trusted: why_not.is_none(), why_not }
 }
 
 pub(super) fn store_figures(admin: &Admin, counters: Option<&Counters>) -> StoreFigures {

@@ -22,10 +22,12 @@ use crate::{
     clock::{Clock, Timestamp},
     config::{Config, Loaded, LogLevel, files::Files},
     inlet::{Entrance, Inlets},
+    mark::Mark,
     pipeline::{Pipeline, Plan},
     store::{self, Store, StoreOwner},
 };
 
+mod certificates;
 mod deliveries;
 mod doors;
 mod pulse;
@@ -103,6 +105,7 @@ impl App {
         let bound = Bound::new(None, &config).await?;
         let trail = Trail::open(&config.state_dir).context("cannot open the audit log")?;
 
+        let mark = Arc::new(Mark::of(&config.state_dir, around.clock.clone()));
         let started_at = around.clock.now();
         let mut deliveries = Deliveries::new(store.clone(), around.clock.clone());
         deliveries.finish_forgetting();
@@ -123,6 +126,7 @@ impl App {
             pipeline: pipeline.clone(),
             requests: asking.clone(),
             trail: Arc::new(trail),
+            mark: mark.clone(),
         };
         let entrance = Entrance::new(inlets.subscribe(), pipeline, around.clock.clone());
         let (inlet_address, admin_address) = bound.addresses((config.server_listen, config.admin_listen));
@@ -130,6 +134,8 @@ impl App {
         doors.serve(bound);
         let (mut pulse, stop_pulse) = (JoinSet::new(), CancellationToken::new());
         pulse.spawn(pulse::beat(scene.subscribe(), store.clone(), around.clock.clone(), stop_pulse.clone()));
+        pulse.spawn(certificates::watch(scene.subscribe(), stop_pulse.clone()));
+        pulse.spawn(mark.clone().keep(stop_pulse.clone()));
         let app = Self {
             inlet_address,
             admin_address,
@@ -253,6 +259,9 @@ impl App {
         }
 
         ready.into_iter().for_each(|ready| self.deliveries.start(ready));
+        for destination in changes.rotated {
+            self.deliveries.rotate(destination).await;
+        }
         self.plan.send_replace(Arc::new(plan(&config)));
         self.inlets.send_replace(Arc::new(inlets(&config)));
         // Updates are decided in the order in which the store is told: after this answer, no export is made by the plan before.
@@ -296,9 +305,10 @@ impl App {
     }
 }
 
-/// Logs what is odd about a configuration that is used all the same.
+/// Logs what is odd about a configuration that is used all the same. Of certificates that run out the workers tell.
 pub fn warn_of(loaded: &Loaded, now: Timestamp) {
-    loaded.warnings(now).iter().for_each(|finding| warn!("{finding}"));
+    let warnings = loaded.warnings(now);
+    warnings.iter().filter(|finding| !finding.kind.is_about_time()).for_each(|finding| warn!("{finding}"));
 }
 
 /// Counts all that a process left that did not end in order, beside everything else. It ends by itself, or with the store.

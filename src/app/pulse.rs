@@ -73,6 +73,10 @@ pub(super) async fn beat(scene: watch::Receiver<Arc<Scene>>, store: Store, clock
             (Some(missing), None) => missing.to_owned(),
             (None, None) => status(waiting, oldest.map(|oldest| clock.now().since(oldest)), &views),
         };
+        let status = match clock.distrusted() {
+            Some(_) => format!("clock not trusted; {status}"),
+            None => status,
+        };
         if status != said {
             tell(&[NotifyState::Status(&status)]);
             said = status;

@@ -15,6 +15,7 @@ mod audit;
 mod check;
 mod child;
 mod client;
+mod clock;
 mod completion;
 mod config;
 mod dead_letter;
@@ -81,6 +82,9 @@ enum Verb {
     /// Check, compact, save, copy the store
     #[command(subcommand)]
     Store(store::StoreVerb),
+    /// See whether the clock is trusted, and have it trusted
+    #[command(subcommand)]
+    Clock(clock::ClockVerb),
     /// Print what a shell needs to complete all this
     Completion {
         /// The shell
@@ -125,6 +129,7 @@ pub fn main() -> ExitCode {
         Verb::Audience(verb) => lists::audiences(verb),
         Verb::Audit(arguments) => audit::audit(arguments),
         Verb::Store(verb) => store::store(verb),
+        Verb::Clock(verb) => clock::clock(&verb),
         Verb::Completion { shell } => completion::completion(shell),
         Verb::Man(pages) => man::man(&pages),
         Verb::Version(output) => version(&output),

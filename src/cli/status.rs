@@ -38,7 +38,7 @@ fn screen(status: &Status) -> Result<(), Failure> {
         ago(started_at),
         ago(loaded_at)
     ))?;
-    for sentence in not_ready.iter().chain(missing) {
+    for sentence in not_ready.iter().chain(missing).chain(&status.clock.why_not) {
         print(&format_args!("          {}", watch(sentence).paint()))?;
     }
     match status.updates {
@@ -77,6 +77,9 @@ fn screen(status: &Status) -> Result<(), Failure> {
         let mut table = Table::new(destination::HEADING);
         status.destinations.iter().for_each(|destination| table.row(destination::row(destination)));
         table.print()?;
+        for (name, word) in status.destinations.iter().flat_map(destination::about_certificate) {
+            print(&format_args!("{name}: {}", watch(word).paint()))?;
+        }
     }
     Ok(())
 }

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bad_disk;
+mod certificates;
 mod cli;
+mod clock;
 mod config;
 mod damage;
 mod delivery;
@@ -24,6 +26,7 @@ mod profiles;
 mod published;
 mod reload;
 mod restart;
+mod rotation;
 mod secrets;
 mod store;
 mod support;

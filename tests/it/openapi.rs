@@ -46,6 +46,10 @@ async fn every_path_answers_as_the_document_says() {
     // The template, what stands for its name, the query, the body, and the statuses that are wanted.
     let cases = [
         (Method::GET, "/v1/status", "", "", None, 200),
+        (Method::POST, "/v1/clock/trust", "", "", None, 200),
+        (Method::GET, CERTIFICATES, "", "", None, 200),
+        (Method::GET, CERTIFICATES, "", "?page=2&limit=1", None, 200),
+        (Method::GET, CERTIFICATES, "", "?limit=101", None, 400),
         (Method::GET, "/v1/inlets", "", "", None, 200),
         (Method::GET, "/v1/audiences", "", "", None, 200),
         (Method::GET, "/v1/destinations", "", "", None, 200),
@@ -95,6 +99,9 @@ async fn every_path_answers_as_the_document_says() {
         .collect();
     assert_eq!(seen.paths, documented, "each path is asked here");
 }
+
+/// Where AEP has it.
+const CERTIFICATES: &str = "/data/core/mtls/v1/certificate/public-certificate";
 
 struct Seen<'a> {
     document: &'a Value,

@@ -5,7 +5,7 @@ use clap::Subcommand;
 mod add;
 mod steer;
 
-pub(super) use steer::{HEADING, row};
+pub(super) use steer::{HEADING, about_certificate, row};
 
 use super::Failure;
 

@@ -7,7 +7,7 @@ use indicatif::HumanCount;
 use serde_json::json;
 
 use crate::{
-    admin::destinations::{Counted, DestinationView, LatencyView, TestView},
+    admin::destinations::{CertificateView, Counted, DestinationView, LatencyView, NewerView, TestView},
     cli::{
         Failure, Output,
         client::{NONE as NO_PARAMETERS, Reach},
@@ -146,6 +146,25 @@ fn state(view: &DestinationView) -> Cell {
     }
 }
 
+/// What a person should know of a destination's certificate, with the destination's name.
+pub(in crate::cli) fn about_certificate(view: &DestinationView) -> Vec<(&str, String)> {
+    let CertificateView { newer, problem, days_left, .. } = &view.certificate;
+    let newer = newer.as_ref().map(|NewerView { not_before, refused_since, try_at, .. }| match refused_since {
+        None => format!("a new certificate is on file; it is valid from {not_before} and used then"),
+        Some(since) => format!(
+            "the receiver refuses the new certificate since {since}; exports go out with the one before; it is tried again at {}",
+            or_none(try_at.as_ref())
+        ),
+    });
+    let problem = problem.as_ref().map(|problem| format!("what is on file is not used: {problem}"));
+    let ends = match days_left {
+        ..0 => Some("the certificate has expired".to_owned()),
+        0..=30 => Some(format!("the certificate expires in {days_left} days")),
+        _ => None,
+    };
+    newer.into_iter().chain(problem).chain(ends).map(|word| (view.name.as_str(), word)).collect()
+}
+
 fn whole(view: &DestinationView) -> Result<(), Failure> {
     let line = |name: &str, what: &dyn std::fmt::Display| print(&format_args!("{name:<14}{what}"));
     line("name", &view.name)?;
@@ -175,11 +194,16 @@ fn whole(view: &DestinationView) -> Result<(), Failure> {
             line("", detail)?;
         }
     }
-    let certificate = &view.certificate;
-    let valid = if certificate.valid { good("valid").paint() } else { bad("not valid").paint() };
-    line("certificate", &format_args!("{}, {valid} until {}", certificate.subject, certificate.not_after))?;
-    line("", &format_args!("in use    {}", certificate.fingerprint))?;
-    line("", &format_args!("accepted  {}", or_none(certificate.accepted.as_ref())))?;
+    let CertificateView { subject, fingerprint, on_file, accepted, not_after, days_left, valid, .. } =
+        &view.certificate;
+    let valid = if *valid { good("valid").paint() } else { bad("not valid").paint() };
+    line("certificate", &format_args!("{subject}, {valid} until {not_after}, {days_left} days"))?;
+    line("", &format_args!("in use    {fingerprint}"))?;
+    line("", &format_args!("on file   {}", or_none(on_file.as_ref())))?;
+    line("", &format_args!("accepted  {}", or_none(accepted.as_ref())))?;
+    for (_, word) in about_certificate(view) {
+        line("", &watch(word).paint())?;
+    }
     line("audiences", &view.audiences.join(", "))?;
     line("attributes", &view.attributes.join(", "))
 }

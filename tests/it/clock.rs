@@ -1,0 +1,105 @@
+//! A clock that cannot be trusted: nothing is judged by it, nothing is lost by it, and everybody can see it.
+
+use std::{fs, time::Duration};
+
+use hyper::Method;
+use postern::clock::Timestamp;
+use serde_json::json;
+
+use crate::support::{
+    appliance::{Appliance, clock, held},
+    pki::{Pki, now},
+    receiver::Receiver,
+    sender::update,
+};
+
+const TRUSTED: &str = "postern_clock_trusted";
+
+/// The battery is empty: it is 1970, and certificates are not valid yet.
+#[tokio::test]
+async fn exports_go_out_while_the_clock_is_not_trusted() {
+    let (pki, clock) = (Pki::new(), clock());
+    let receiver = Receiver::start(&pki).await;
+    let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start_by(&clock).await;
+    postern.post("web", &update("ada", json!({ "plan": "gold", "version": 1 }))).await;
+    receiver.wait_for(1).await;
+    postern.stop().await;
+    assert!(Timestamp::parse(fs::read_to_string(postern.state_dir.join("clock")).unwrap().trim()).is_some());
+
+    let wrong = postern::clock::Clock::manual(Timestamp::from_millis(1000));
+    postern.start_by(&wrong).await;
+    postern.post("web", &update("ada", json!({ "plan": "gold", "version": 2 }))).await;
+
+    assert_eq!(receiver.wait_for(2).await[1].body["version"], 2);
+    postern.wait_for_metric(TRUSTED, 0.0).await;
+    assert_eq!(postern.metric(&held("crm")).await, Some(0.0));
+    assert_eq!(postern.charged_failures("crm").await, 0);
+    let (status, text) = postern.admin("/readyz").await;
+    assert_eq!((status, text.contains("clock not trusted")), (200, true), "{text}");
+
+    wrong.set(now());
+    // It is looked at every ten seconds; what is asked is told at once.
+    assert_eq!(postern.admin("/readyz").await.1, "ready\n");
+}
+
+/// The clock was once far ahead: only a person can tell that it is right now.
+#[tokio::test(flavor = "multi_thread")]
+async fn person_can_have_the_clock_trusted() {
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).write();
+    fs::create_dir_all(&postern.state_dir).unwrap();
+    fs::write(postern.state_dir.join("clock"), "2099-01-01T00:00:00Z\n").unwrap();
+    postern.start_again().await;
+
+    let status = postern.verb(&["status", "--json"]).json();
+    assert_eq!(
+        (&status["clock"]["trusted"], &status["clock"]["mark"]),
+        (&json!(false), &json!("2099-01-01T00:00:00Z"))
+    );
+    assert!(postern.verb(&["status"]).succeeds().stdout.contains("clock not trusted"));
+    assert!(postern.verb(&["clock", "show"]).succeeds().stdout.contains("postern clock trust"));
+    postern
+        .wait_for_log(|line| line["level"] == "ERROR" && line["message"].to_string().contains("clock not trusted"))
+        .await;
+    // In 2099 the server's certificate has expired: held, and neither lost nor charged.
+    postern.post("web", &update("ada", json!({ "plan": "gold" }))).await;
+    postern.wait_for_hold("crm", "server_not_trusted").await;
+
+    let trusted = postern.verb(&["clock", "trust", "--json"]).json();
+
+    assert_eq!(trusted["trusted"], true);
+    postern.wait_for_exports("crm", [0, 1, 0]).await;
+    assert_eq!(postern.charged_failures("crm").await, 0);
+    postern.stop().await;
+    postern.start_again().await;
+    assert_eq!(postern.verb(&["status", "--json"]).json()["clock"]["trusted"], true);
+    let audit = fs::read_to_string(postern.state_dir.join("audit.log")).unwrap();
+    assert!(audit.contains("clock.trust"), "{audit}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mark_that_cannot_be_read_begins_anew() {
+    let mut postern = Appliance::set_up(&Pki::new()).write();
+    fs::create_dir_all(&postern.state_dir).unwrap();
+    fs::write(postern.state_dir.join("clock"), b"\xff\xfe half a line").unwrap();
+
+    postern.start_again().await;
+
+    postern
+        .wait_for_log(|line| line["level"] == "WARN" && line["message"].to_string().contains("mark cannot be read"))
+        .await;
+    let (_, clock) = postern.ask(Method::GET, "/v1/status", None).await;
+    assert_eq!(clock["clock"]["trusted"], true);
+}
+
+#[tokio::test]
+async fn small_step_back_is_a_correction() {
+    let (pki, clock) = (Pki::new(), clock());
+    let postern = Appliance::set_up(&pki).start_by(&clock).await;
+    postern.wait_for_metric(TRUSTED, 1.0).await;
+
+    clock.set(now() - Duration::from_secs(120));
+
+    assert_eq!(postern.admin("/readyz").await.1, "ready\n");
+}
