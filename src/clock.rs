@@ -158,11 +158,6 @@ impl Clock {
         (self.now() + SET_BACK_MAX < mark).then_some(mark)
     }
 
-    /// The best that is known of the present: the clock, or the mark while the clock is not trusted.
-    pub fn likely_now(&self) -> Timestamp {
-        self.distrusted().unwrap_or_else(|| self.now())
-    }
-
     /// Waits until `due`. On the system clock it may return up to a second early or late when the wall clock is set
     /// meanwhile, so callers look again at what is due.
     pub async fn sleep_until(&self, due: Timestamp) {
@@ -255,10 +250,10 @@ mod tests {
         assert_eq!(clock.distrusted(), None, "a correction");
 
         clock.set(start - hour);
-        assert_eq!((clock.distrusted(), clock.likely_now()), (Some(start), start));
+        assert_eq!(clock.distrusted(), Some(start));
 
         clock.trust_present();
-        assert_eq!((clock.distrusted(), clock.likely_now()), (None, start - hour));
+        assert_eq!(clock.distrusted(), None);
 
         clock.set(Timestamp::default());
         clock.trust_present();

@@ -6,10 +6,7 @@
 
 use std::time::Duration;
 
-use super::{
-    control,
-    rotation::{Over, speaks_of_certificate},
-};
+use super::{control, rotation::Over};
 use crate::{
     clock::Timestamp,
     destination::{Hold, Standing},
@@ -150,15 +147,30 @@ impl Gate {
         self.standing.paused.is_some()
     }
 
-    /// Another certificate is in use from now on; a gate that is held is probed with it at once.
-    pub(super) fn change_certificate(&mut self, certificate: Fingerprint, now: Timestamp) {
+    /// Another certificate is in use from now on.
+    pub(super) fn change_certificate(&mut self, certificate: Fingerprint) {
         self.certificate = certificate;
-        self.probe_soon(now);
     }
 
-    fn probe_soon(&mut self, now: Timestamp) {
+    /// Something has changed for the better: a gate that is held is probed at once.
+    pub(super) fn probe_soon(&mut self, now: Timestamp) {
         if let State::Held { probe_at, wait, .. } = &mut self.state {
             (*probe_at, *wait) = (now, PROBE_WAIT);
+        }
+    }
+
+    /// Whether the destination has accepted an export over the certificate in use.
+    fn has_accepted(&self) -> bool {
+        self.standing.accepted_with == Some(self.certificate)
+    }
+
+    /// Whether an outcome over the certificate in use, in context, may be how that is refused. Before a first acceptance a
+    /// connection that just ends is such a way too.
+    pub(super) fn may_refuse_certificate(&self, outcome: &Outcome) -> bool {
+        match outcome {
+            Outcome::Fault(Fault::CertificateRefused | Fault::NeverAccepted(_)) => true,
+            Outcome::Fault(Fault::Closed | Fault::Handshake) => !self.has_accepted(),
+            _ => false,
         }
     }
 
@@ -197,8 +209,8 @@ impl Gate {
         let before = self.standing.clone();
         let outcome = match over {
             Over::InUse => self.in_context(export, outcome),
-            // What it says of a certificate that is not in use any more counts for nobody.
-            Over::Another if speaks_of_certificate(&outcome) => {
+            // What a pair met that is not in use any more says nothing of the one that is.
+            Over::Another if matches!(outcome, Outcome::Fault(_)) || speaks_of_certificate(&outcome) => {
                 return Judgement { outcome, charge: Charge::Trial, standing: None };
             }
             Over::Another => outcome,
@@ -218,7 +230,7 @@ impl Gate {
     /// certificate (nginx answers so after a good handshake); a status fault that the same export meets again after
     /// others were delivered is about the export.
     pub(super) fn in_context(&self, export: &Export, outcome: Outcome) -> Outcome {
-        let accepted = self.standing.accepted_with == Some(self.certificate);
+        let accepted = self.has_accepted();
         match outcome {
             Outcome::Refused(status @ 400) if !accepted => Outcome::Fault(Fault::NeverAccepted(status)),
             Outcome::Retryable(Trouble::Status(status @ 403)) if !accepted => {
@@ -311,6 +323,11 @@ impl Gate {
             self.state = OPEN;
         }
     }
+}
+
+/// Whether an outcome of a receiver may speak of our certificate rather than of the export.
+fn speaks_of_certificate(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Refused(400) | Outcome::Retryable(Trouble::Status(403)))
 }
 
 const OPEN: State = State::Open { failures: 0, refusals: 0 };

@@ -42,7 +42,7 @@ use control::{ORDERS_MAX, Order};
 use expiry::Expiry;
 use figures::Figures;
 use gate::{Allowance, Gate};
-use rotation::{Over, Rotation, speaks_of_certificate};
+use rotation::{Over, Rotation};
 use sender::{Ended, Sender};
 use shown::Shown;
 
@@ -199,7 +199,10 @@ impl Worker {
     fn rotate(&mut self) {
         match self.rotation.turn() {
             Ok(false) => {}
-            Ok(true) => self.certificate_changed(),
+            Ok(true) => {
+                self.certificate_changed();
+                self.gate.probe_soon(self.clock.now());
+            }
             Err(error) => {
                 let (destination, error) = (self.destination.id(), crate::chain(&error));
                 error!(%destination, error, "new certificate is not used; the one before stays in use");
@@ -212,7 +215,7 @@ impl Worker {
 
     fn certificate_changed(&mut self) {
         let in_use = self.rotation.in_use();
-        self.gate.change_certificate(in_use.fingerprint(), self.clock.now());
+        self.gate.change_certificate(in_use.fingerprint());
         self.in_use.send_replace(in_use.clone());
     }
 
@@ -327,14 +330,12 @@ impl Worker {
     fn over(&mut self, sender: u64, export: &Export, outcome: &Outcome) -> Over {
         let over = self.rotation.over(sender);
         let outcome = self.gate.in_context(export, outcome.clone());
-        match (over, &outcome) {
-            (Over::InUse, Outcome::Fault(_)) if speaks_of_certificate(&outcome) => {
-                let over = self.rotation.refused(export);
-                self.certificate_changed();
-                over
-            }
-            _ => over,
+        if over == Over::Another || !self.gate.may_refuse_certificate(&outcome) {
+            return over;
         }
+        let over = self.rotation.refused(export);
+        self.certificate_changed();
+        over
     }
 
     fn log_gate(&self, before: Option<Fault>, detail: Option<&str>) {

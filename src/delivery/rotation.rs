@@ -13,7 +13,7 @@ use super::Sender;
 use crate::{
     clock::{Clock, Timestamp},
     destination::DestinationId,
-    export::{Export, ExportId, Fault, Outcome, Trouble},
+    export::{Export, ExportId, Outcome},
     tls::{ClientTls, Credentials, MutualClientError, Validity},
 };
 
@@ -251,14 +251,4 @@ impl Rotation {
             self.reserve = Some(std::mem::replace(&mut self.in_use, reserve));
         }
     }
-}
-
-/// Whether an outcome may speak of our certificate rather than of the export.
-pub(super) fn speaks_of_certificate(outcome: &Outcome) -> bool {
-    matches!(
-        outcome,
-        Outcome::Fault(Fault::CertificateRefused | Fault::NeverAccepted(_))
-            | Outcome::Refused(400)
-            | Outcome::Retryable(Trouble::Status(403))
-    )
 }

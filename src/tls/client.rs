@@ -11,7 +11,7 @@ use reqwest::{
 use rustls::{ClientConfig, client::Resumption, pki_types::UnixTime, time_provider::TimeProvider, version::TLS13};
 
 use super::{
-    ClientTls, HttpsUrl, PostError,
+    ClientTls, Credentials, HttpsUrl, PostError, Validity,
     proof::{ProofLayer, ProvingResolver},
     provider,
     unanswered::Unanswered,
@@ -154,10 +154,11 @@ impl MutualClient {
 #[expect(clippy::disallowed_methods, reason = "the one place that makes a client's TLS settings")]
 fn config(tls: &ClientTls, clock: Clock) -> Result<ClientConfig, rustls::Error> {
     let resolver = ProvingResolver(Arc::clone(tls.credentials.certified()));
-    let mut config = ClientConfig::builder_with_details(provider(), Arc::new(Present(clock)))
-        .with_protocol_versions(&[&TLS13])?
-        .with_root_certificates(Arc::clone(&tls.roots))
-        .with_client_cert_resolver(Arc::new(resolver));
+    let mut config =
+        ClientConfig::builder_with_details(provider(), Arc::new(Present { clock, ours: tls.credentials.clone() }))
+            .with_protocol_versions(&[&TLS13])?
+            .with_root_certificates(Arc::clone(&tls.roots))
+            .with_client_cert_resolver(Arc::new(resolver));
     // A resumed handshake asks for no certificate, and early data goes out before anything is proven.
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
@@ -165,14 +166,21 @@ fn config(tls: &ClientTls, clock: Clock) -> Result<ClientConfig, rustls::Error> 
     Ok(config)
 }
 
-/// The time by which servers' certificates are judged. A clock that is not trusted does not count: what had expired when it was
-/// right has expired.
+/// The time by which servers' certificates are judged.
 #[derive(Debug)]
-struct Present(Clock);
+struct Present {
+    clock: Clock,
+    ours: Credentials,
+}
 
 impl TimeProvider for Present {
+    /// While the clock is not trusted, what had expired when it was right has expired. It may also have been wrong then, and be
+    /// right now: our own certificate is of the present.
     fn current_time(&self) -> Option<UnixTime> {
-        Some(UnixTime::since_unix_epoch(self.0.likely_now().since(Timestamp::default())))
+        let (now, mark) = (self.clock.now(), self.clock.distrusted());
+        let is_ours_valid = |at| self.ours.validity_at(at) == Validity::Valid;
+        let time = mark.filter(|mark| is_ours_valid(*mark) || !is_ours_valid(now)).unwrap_or(now);
+        Some(UnixTime::since_unix_epoch(time.since(Timestamp::default())))
     }
 }
 

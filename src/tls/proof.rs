@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -30,7 +31,6 @@ pub enum NotMutual {
 }
 
 /// Gives our certificate to a server that asks, and notes that it asked.
-#[derive(Debug)]
 pub(super) struct ProvingResolver(pub(super) Arc<CertifiedKey>);
 
 /// Wraps the connector in the proof.
@@ -59,6 +59,13 @@ impl ResolvesClientCert for ProvingResolver {
 
     fn has_certs(&self) -> bool {
         true
+    }
+}
+
+/// Shows nothing: it holds our key.
+impl fmt::Debug for ProvingResolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProvingResolver").finish_non_exhaustive()
     }
 }
 

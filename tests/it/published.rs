@@ -22,8 +22,7 @@ async fn published_export_is_made_member_by_member() {
     let published: Value = serde_json::from_str(include_str!("../vectors/export-http-main.json")).unwrap();
     let at = |text: &str| Timestamp::parse(text).unwrap();
     let clock = Clock::manual(at("2021-08-25T23:37:33Z"));
-    let mut pki = Pki::new();
-    pki.client = pki.authority.client("Test client", Period { from: clock.now(), until: now() + HOUR }).unwrap();
+    let pki = Pki::of(Period { from: clock.now(), until: now() + HOUR });
     let receiver = Receiver::start(&pki).await;
     let mut set_up = Appliance::set_up(&pki);
     for (id, rule) in AUDIENCES {

@@ -216,6 +216,33 @@ async fn receiver_that_refuses_both_is_held_and_nothing_is_charged() {
 }
 
 #[tokio::test]
+async fn refused_certificates_are_probed_ever_more_slowly() {
+    for has_another in [false, true] {
+        let (pki, clock) = (Pki::new(), clock());
+        let receiver = Receiver::start(&pki).await;
+        let postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start_by(&clock).await;
+        receiver.become_as(Receiver::set_up(&pki).trusting(Pki::new().authority.certificate_pem())).await;
+        if has_another {
+            let other = pki.authority.client("Test client", valid()).unwrap();
+            pki.replace_client(&other);
+            let in_use = format!(
+                r#"postern_certificate_info{{destination="crm",role="in_use",fingerprint="{}"}}"#,
+                fingerprint_of(&other)
+            );
+            postern.turn_until_metric(&clock, &in_use, 1.0).await;
+        }
+        postern.post("web", &update("ada", json!({ "plan": "gold" }))).await;
+        postern.turn_until_metric(&clock, &held("crm"), 1.0).await;
+        let (began, probes) = (clock.now(), if has_another { 10 } else { 5 });
+
+        postern.turn_until_probed(&clock, "crm", probes).await;
+
+        let took = clock.now().since(began);
+        assert!(took >= Duration::from_secs(25), "{probes} probes within {took:?}");
+    }
+}
+
+#[tokio::test]
 async fn certificate_that_is_not_valid_yet_waits_for_its_time() {
     let day = Duration::from_secs(24 * 3600);
     // The receiver goes by the system's time: ours is behind.
