@@ -28,6 +28,9 @@ use crate::{
 /// Attempts charged to an export: the first, and two retries, as AEP does.
 pub const ATTEMPTS_MAX: usize = 3;
 
+/// Most bytes of an answer kept with an attempt, so that an export between attempts stays small.
+const EXCERPT_BYTES_MAX: usize = 1024;
+
 /// An export's id, a UUIDv7. It goes along as `Idempotency-Key`, the same on every POST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -108,7 +111,13 @@ pub struct Attempt {
     pub at: Timestamp,
     /// What it met.
     pub outcome: Outcome,
+    /// What the receiver had to say, if it failed.
+    pub answer: Excerpt,
 }
+
+/// The beginning of an answer's body, empty where there was none. It may hold personal data: receivers repeat what they do not like.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Excerpt(Vec<u8>);
 
 /// What a POST met.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -255,15 +264,58 @@ impl fmt::Display for Cause {
     }
 }
 
+impl Attempt {
+    /// One without an answer worth keeping.
+    pub fn new(at: Timestamp, outcome: Outcome) -> Self {
+        Self { at, outcome, answer: Excerpt::default() }
+    }
+}
+
+impl Excerpt {
+    /// The beginning of a body.
+    pub fn of(body: &[u8]) -> Self {
+        Self(body[..body.len().min(EXCERPT_BYTES_MAX)].to_vec())
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is nothing of it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// As text that no terminal takes for an order: control characters are escaped, and what is not UTF-8 is marked.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for c in String::from_utf8_lossy(&self.0).chars() {
+            match c.is_control() {
+                true => text.extend(c.escape_default()),
+                false => text.push(c),
+            }
+        }
+        text
+    }
+}
+
+/// Shows how long it is.
+impl fmt::Debug for Excerpt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Excerpt({} bytes)", self.len())
+    }
+}
+
 impl Export {
     /// An export that was never sent.
     pub fn new(id: ExportId, lines: Vec<ProfileKey>, accepted_at: Timestamp) -> Self {
         Self { id, lines, accepted_at, due: accepted_at, attempts: Vec::new(), trials: 0, last_trial: None }
     }
 
-    /// Where it goes after a POST that met `outcome` at `now` and is paid for by `charge`.
-    pub fn after(mut self, outcome: Outcome, charge: Charge, delays: &[Duration; 2], now: Timestamp) -> Next {
-        let attempt = Attempt { at: now, outcome };
+    /// Where it goes after a POST that is paid for by `charge`.
+    pub fn after(mut self, attempt: Attempt, charge: Charge, delays: &[Duration; 2]) -> Next {
+        let now = attempt.at;
         match (&attempt.outcome, charge) {
             (Outcome::Delivered(_), _) => Next::Delivered(attempt),
             (Outcome::Refused(_), Charge::Attempt) => {
@@ -309,7 +361,7 @@ mod tests {
     }
 
     fn failed(export: Export, now: Timestamp) -> Next {
-        export.after(Outcome::Retryable(Trouble::Status(500)), Charge::Attempt, &DELAYS, now)
+        export.after(Attempt::new(now, Outcome::Retryable(Trouble::Status(500))), Charge::Attempt, &DELAYS)
     }
 
     #[test]
@@ -327,7 +379,8 @@ mod tests {
 
     #[test]
     fn refused_export_is_dead_at_once() {
-        let next = export().after(Outcome::Refused(400), Charge::Attempt, &DELAYS, Timestamp::from_millis(0));
+        let refused = Attempt::new(Timestamp::from_millis(0), Outcome::Refused(400));
+        let next = export().after(refused, Charge::Attempt, &DELAYS);
         assert!(matches!(next, Next::Dead(DeadLetter { cause: Cause::Refused, .. })));
     }
 
@@ -340,12 +393,22 @@ mod tests {
             Outcome::Retryable(Trouble::Timeout),
             Outcome::Refused(400),
         ] {
-            let Next::Waiting(next) = waiting.after(outcome, Charge::Trial, &DELAYS, Timestamp::from_millis(0)) else {
+            let trial = Attempt::new(Timestamp::from_millis(0), outcome);
+            let Next::Waiting(next) = waiting.after(trial, Charge::Trial, &DELAYS) else {
                 panic!("a trial ended an export")
             };
             waiting = next;
         }
         assert_eq!((waiting.attempts.len(), waiting.trials), (0, 4));
+    }
+
+    #[test]
+    fn excerpt_is_bounded_and_harmless_on_a_terminal() {
+        let text = Excerpt::of("no\u{1b}[2J\nzażółć\u{9b}".as_bytes()).text();
+        assert_eq!(text, r"no\u{1b}[2J\nzażółć\u{9b}");
+        assert_eq!(Excerpt::of(b"\xff\xfe").text(), "\u{fffd}\u{fffd}");
+        assert_eq!(Excerpt::of(&[b'x'; 5000]).len(), EXCERPT_BYTES_MAX);
+        assert_eq!(format!("{:?}", Excerpt::of(b"secret")), "Excerpt(6 bytes)");
     }
 
     #[test]

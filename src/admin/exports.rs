@@ -118,6 +118,10 @@ pub struct AttemptView {
     pub at: String,
     /// What it met, in one word.
     pub outcome: String,
+    /// Bytes kept of what the receiver answered, if it failed: the first 1024.
+    pub answer_bytes: usize,
+    /// Those, to callers who may see it and ask; control characters are escaped.
+    pub answer: Option<String>,
 }
 
 /// Why an export was made.
@@ -134,7 +138,7 @@ pub struct ReasonView {
 #[into_params(parameter_in = Query)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Reveal {
-    /// Show bodies and values of identities; for root and the appliance's own user alone.
+    /// Show bodies, what was answered, and values of identities; for root and the appliance's own user alone.
     pub(super) reveal: bool,
 }
 
@@ -220,9 +224,9 @@ pub(super) fn view(destination: &DestinationId, number: u64, whole: &Whole, reve
         ended_at: ended_at.map(|at| at.to_string()),
         accepted_at: Some(accepted_at.to_string()),
         due: cause.is_none().then(|| due.to_string()),
-        attempts: attempts.iter().map(AttemptView::from).collect(),
+        attempts: attempts.iter().map(|attempt| AttemptView::of(attempt, reveal)).collect(),
         trials: *trials,
-        last_trial: last_trial.as_ref().map(AttemptView::from),
+        last_trial: last_trial.as_ref().map(|trial| AttemptView::of(trial, reveal)),
         reasons: reasons.iter().map(ReasonView::from).collect(),
         body_bytes: Some(body.len()),
         body: reveal.then(|| serde_json::from_slice(body).unwrap_or_default()),
@@ -240,7 +244,12 @@ pub(super) fn of_receipt(receipt: &Receipt) -> ExportView {
         ended_at: Some(at.to_string()),
         accepted_at: None,
         due: None,
-        attempts: vec![AttemptView { at: at.to_string(), outcome: format!("status_{status}") }],
+        attempts: vec![AttemptView {
+            at: at.to_string(),
+            outcome: format!("status_{status}"),
+            answer_bytes: 0,
+            answer: None,
+        }],
         trials: 0,
         last_trial: None,
         reasons: Vec::new(),
@@ -274,9 +283,10 @@ fn state(export: &Export, in_flight: bool) -> &'static str {
     }
 }
 
-impl From<&Attempt> for AttemptView {
-    fn from(Attempt { at, outcome }: &Attempt) -> Self {
-        Self { at: at.to_string(), outcome: outcome.to_string() }
+impl AttemptView {
+    fn of(Attempt { at, outcome, answer }: &Attempt, reveal: bool) -> Self {
+        let (answer_bytes, answer) = (answer.len(), (reveal && !answer.is_empty()).then(|| answer.text()));
+        Self { at: at.to_string(), outcome: outcome.to_string(), answer_bytes, answer }
     }
 }
 

@@ -75,7 +75,7 @@ struct Which {
 pub(super) struct Show {
     /// The export's id
     id: String,
-    /// Show the body too; for root and the appliance's own user
+    /// Show the body and what was answered too; for root and the appliance's own user
     #[arg(long)]
     reveal: bool,
     #[command(flatten)]

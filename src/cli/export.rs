@@ -9,7 +9,7 @@ use super::{
     print,
     text::{Table, ago, or_none},
 };
-use crate::admin::exports::{ExportLine, ExportPage, ExportQuery, ExportView, ReasonView};
+use crate::admin::exports::{AttemptView, ExportLine, ExportPage, ExportQuery, ExportView, ReasonView};
 
 #[derive(Subcommand)]
 pub(super) enum ExportVerb {
@@ -50,7 +50,7 @@ pub(super) struct Pages {
 pub(super) struct Show {
     /// The export's id
     id: String,
-    /// Show the body too; for root and the appliance's own user
+    /// Show the body and what was answered too; for root and the appliance's own user
     #[arg(long)]
     reveal: bool,
     #[command(flatten)]
@@ -129,6 +129,15 @@ impl Pages {
     }
 }
 
+/// What the receiver said to an attempt.
+fn answered(AttemptView { answer_bytes, answer, .. }: &AttemptView) -> Result<(), Failure> {
+    match (answer, answer_bytes) {
+        (Some(answer), _) => print(&format_args!("{:<14}{answer}", "  answered")),
+        (None, 0) => Ok(()),
+        (None, bytes) => print(&format_args!("{:<14}{bytes} bytes; --reveal shows them", "  answered")),
+    }
+}
+
 /// An export for a person.
 pub(super) fn whole(view: &ExportView) -> Result<(), Failure> {
     let line = |name: &str, what: &dyn std::fmt::Display| print(&format_args!("{name:<14}{what}"));
@@ -145,9 +154,11 @@ pub(super) fn whole(view: &ExportView) -> Result<(), Failure> {
     }
     for (index, attempt) in view.attempts.iter().enumerate() {
         line(&format!("attempt {}", index + 1), &format_args!("{}  {}", attempt.at, attempt.outcome))?;
+        answered(attempt)?;
     }
     if let Some(last) = &view.last_trial {
         line("trials", &format_args!("{}, the last at {}: {}", view.trials, last.at, last.outcome))?;
+        answered(last)?;
     }
     for ReasonView { kind, of } in &view.reasons {
         line("made because", &format_args!("{kind} {}", of.as_deref().unwrap_or_default()))?;

@@ -210,10 +210,10 @@ impl Control {
         };
         let answer: Result<Answer, PostError> = client.send(method, endpoint, headers.clone(), body).await;
         match answer {
-            Ok(answer) => Ok((answer.status, verdict::outcome(Ok(answer)))),
+            Ok(answer) => Ok((answer.status, verdict::outcome(&Ok(answer)))),
             Err(error) => {
                 let detail = crate::chain(&error);
-                let outcome = verdict::outcome(Err(error));
+                let outcome = verdict::outcome(&Err(error));
                 // Not processed: it would be sent again.
                 Err((outcome.unwrap_or(Outcome::Fault(crate::export::Fault::Closed)), detail))
             }

@@ -335,6 +335,7 @@ const OPEN: State = State::Open { failures: 0, refusals: 0 };
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::Attempt;
     use crate::{
         export::{ExportId, Next},
         profile::update::UpdateId,
@@ -426,7 +427,9 @@ mod tests {
 
         let first = gate.judge(&poisoned, 1, missing.clone(), Over::InUse, at(1));
         assert_eq!((&first.outcome, first.charge), (&missing, Charge::Trial));
-        let Next::Waiting(after) = poisoned.after(first.outcome, first.charge, &[Duration::ZERO; 2], at(1)) else {
+        let Next::Waiting(after) =
+            poisoned.after(Attempt::new(at(1), first.outcome), first.charge, &[Duration::ZERO; 2])
+        else {
             panic!("a trial ended an export")
         };
         poisoned = after;

@@ -19,7 +19,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     clock::{Clock, Timestamp},
     destination::{Destination, Hold, Standing},
-    export::{Charge, Export, Fault, Next, Outcome},
+    export::{Attempt, Charge, Export, Fault, Next, Outcome},
     metrics,
     store::{Claim, Queue, Store, StoreError},
     tls::{Fingerprint, MutualClientError},
@@ -270,7 +270,7 @@ impl Worker {
 
     fn settle(&mut self, ended: Result<Ended, JoinError>) {
         let now = self.clock.now();
-        let Ended { claim, sender, outcome, detail } = match ended {
+        let Ended { claim, sender, outcome, detail, answer } = match ended {
             Ok(ended) => ended,
             // Its claim was given back; the hold keeps it from doing so again and again at full speed.
             Err(error) => {
@@ -300,7 +300,8 @@ impl Worker {
             }
         }
         let delays = &self.destination.retry_delays;
-        let next = claim.export.clone().after(judgement.outcome.clone(), judgement.charge, delays, now);
+        let attempt = Attempt { at: now, outcome: judgement.outcome.clone(), answer };
+        let next = claim.export.clone().after(attempt, judgement.charge, delays);
         let attempts = claim.export.attempts.len() + usize::from(judgement.charge == Charge::Attempt);
         match &next {
             Next::Delivered(_) => {

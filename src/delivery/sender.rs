@@ -9,7 +9,7 @@ use super::{CONNECT_TIMEOUT, verdict};
 use crate::{
     clock::Clock,
     destination::{Authentication, Destination},
-    export::{Fault, Outcome},
+    export::{Excerpt, Fault, Outcome},
     store::Claim,
     tls::{ClientTls, Fingerprint, HttpsUrl, Limits, MutualClient, MutualClientError},
 };
@@ -36,6 +36,8 @@ pub(super) struct Ended {
     pub(super) sender: u64,
     pub(super) outcome: Outcome,
     pub(super) detail: Option<String>,
+    /// The beginning of the answer, unless it was delivered.
+    pub(super) answer: Excerpt,
 }
 
 impl Sender {
@@ -75,21 +77,35 @@ impl Sender {
         let sender = self.number;
         if !self.is_usable() {
             // Every receiver would have to refuse it, so the POST is not made.
-            return Ended { claim, sender, outcome: Outcome::Fault(Fault::CertificateNotValid), detail: None };
+            return Ended {
+                claim,
+                sender,
+                outcome: Outcome::Fault(Fault::CertificateNotValid),
+                detail: None,
+                answer: Excerpt::default(),
+            };
         }
         let mut headers = self.headers;
         let key = HeaderValue::try_from(claim.export.id.to_string()).expect("a UUID is a header value");
         headers.insert("idempotency-key", key);
         for _ in 0..=UNPROCESSED_MAX {
             let result = self.client.post(&self.endpoint, headers.clone(), claim.body.clone()).await;
-            let detail = result.as_ref().err().map(|error| crate::chain(error));
-            if let Some(outcome) = verdict::outcome(result) {
-                return Ended { claim, sender, outcome, detail };
+            if let Some(outcome) = verdict::outcome(&result) {
+                let detail = result.as_ref().err().map(|error| crate::chain(error));
+                let answer = result.ok().filter(|_| !matches!(outcome, Outcome::Delivered(_)));
+                let answer = answer.map(|answer| Excerpt::of(&answer.body)).unwrap_or_default();
+                return Ended { claim, sender, outcome, detail, answer };
             }
         }
         // Never written, so no fault of the export: the receiver closes its connections at once.
         let detail = format!("not processed {} times in a row", UNPROCESSED_MAX + 1);
-        Ended { claim, sender, outcome: Outcome::Fault(Fault::Closed), detail: Some(detail) }
+        Ended {
+            claim,
+            sender,
+            outcome: Outcome::Fault(Fault::Closed),
+            detail: Some(detail),
+            answer: Excerpt::default(),
+        }
     }
 }
 

@@ -12,10 +12,10 @@ const THROTTLE_MAX: Duration = Duration::from_secs(600);
 
 /// What an answer, or the lack of one, means for the export and its destination. `None`: the protocol says that the request
 /// was not processed, so it may be sent again at once.
-pub(super) fn outcome(result: Result<Answer, PostError>) -> Option<Outcome> {
+pub(super) fn outcome(result: &Result<Answer, PostError>) -> Option<Outcome> {
     match result {
-        Ok(answer) => Some(of_answer(&answer)),
-        Err(error) => of_error(&error),
+        Ok(answer) => Some(of_answer(answer)),
+        Err(error) => of_error(error),
     }
 }
 
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     fn answered(status: u16, retry_after: Option<&str>) -> Outcome {
-        outcome(Ok(Answer { status, retry_after: retry_after.map(str::to_owned) })).unwrap()
+        outcome(&Ok(Answer { status, retry_after: retry_after.map(str::to_owned), body: vec![] })).unwrap()
     }
 
     #[test]
@@ -94,8 +94,8 @@ mod tests {
 
     #[test]
     fn only_what_was_certainly_not_processed_is_sent_again_at_once() {
-        assert_eq!(outcome(Err(PostError::NotSent(String::new()))), None);
-        assert_eq!(outcome(Err(PostError::Lost(String::new()))), Some(Outcome::Retryable(Trouble::Lost)));
-        assert_eq!(outcome(Err(PostError::ClosedUnanswered(String::new()))), Some(Outcome::Fault(Fault::Closed)));
+        assert_eq!(outcome(&Err(PostError::NotSent(String::new()))), None);
+        assert_eq!(outcome(&Err(PostError::Lost(String::new()))), Some(Outcome::Retryable(Trouble::Lost)));
+        assert_eq!(outcome(&Err(PostError::ClosedUnanswered(String::new()))), Some(Outcome::Fault(Fault::Closed)));
     }
 }

@@ -62,7 +62,7 @@ impl Tried {
         match end {
             End::Dead => store.settle(claim, Next::Dead(DeadLetter { export, at, cause: Cause::Refused }), None),
             End::Delivered => {
-                store.settle(claim, Next::Delivered(Attempt { at, outcome: Outcome::Delivered(200) }), None);
+                store.settle(claim, Next::Delivered(Attempt::new(at, Outcome::Delivered(200))), None);
             }
             End::Waits => drop(claim),
         }

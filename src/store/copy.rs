@@ -8,8 +8,8 @@ use super::{
     StoreError,
     files::Files,
     flush::Flusher,
-    frozen::{Frozen, encode},
-    layout,
+    frozen::Frozen,
+    head, layout,
     meta::{Entry, Meta},
     record::{self, Record},
     survey::{Damaged, Met, Reach, Share, Survey},
@@ -174,7 +174,7 @@ fn letter(key: &[u8], payload: &[u8], now: Timestamp) -> Option<(Vec<u8>, Vec<u8
     let record = Record { payload: payload.to_vec(), length: 0 };
     let (export, frozen) = Frozen::part::<Export>(record)?;
     let letter = DeadLetter { export, at: now, cause: Cause::Salvaged };
-    Some((key, encode(&letter), frozen))
+    Some((key, head::encode(&letter), frozen))
 }
 
 /// The counters of the copy: those of the store, as far as they agree with what there is.

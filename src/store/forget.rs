@@ -5,13 +5,14 @@
 //! so is the note. Should the process end in between, the same wish or [`Store::finish_forgetting`] at the next start goes
 //! on where it ended. What is in quarantine is of nobody, and stays.
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use super::{
     Dropped, Store, StoreError,
     drop::{LOOK_EVERY, PATIENCE, blocking},
     frozen::encode,
+    head::Head,
     layout::{self, Table},
     look::{exported, lettered},
     record::{self, Unreadable},
@@ -141,7 +142,7 @@ impl Store {
         }
     }
 
-    async fn numbers_of<T: DeserializeOwned + 'static>(
+    async fn numbers_of<T: Head + 'static>(
         &self,
         table: Table,
         destination: &DestinationId,

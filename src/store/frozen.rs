@@ -1,13 +1,16 @@
 //! What of an export never changes: why it was made, and its body. It stands behind the scheduling entry, in one record.
 //!
 //! ```text
-//! scheduling entry or dead letter (postcard) | reasons (postcard) | body, to the end
+//! scheduling entry or dead letter (see `head`) | reasons (postcard) | body, to the end
 //! ```
 
 use bytes::Bytes;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 
-use super::record::Record;
+use super::{
+    head::{self, Head},
+    record::Record,
+};
 use crate::trigger::Reason;
 
 /// Reasons and body, as they are stored.
@@ -26,9 +29,9 @@ impl Frozen {
     }
 
     /// Parts a record; `None` when it is not of this shape.
-    pub(super) fn part<T: DeserializeOwned>(record: Record) -> Option<(T, Self)> {
+    pub(super) fn part<T: Head>(record: Record) -> Option<(T, Self)> {
         let payload = Bytes::from(record.payload);
-        let (entry, frozen) = postcard::take_from_bytes(&payload).ok()?;
+        let (entry, frozen) = head::decode(&payload)?;
         Some((entry, Self { bytes: payload.slice_ref(frozen), record_length: record.length }))
     }
 
@@ -56,16 +59,24 @@ pub(super) fn encode(value: &(impl Serialize + ?Sized)) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        clock::Timestamp,
+        export::{Export, ExportId},
+        profile::update::UpdateId,
+    };
 
     #[test]
     fn what_is_put_together_comes_apart() {
         let frozen = Frozen::new(&[Reason::IdentityAdded], b"{}");
-        let payload = [encode(&7u64).as_slice(), frozen.as_bytes()].concat();
+        let at = Timestamp::from_millis(7);
+        let update = UpdateId::new(at);
+        let export = Export::new(ExportId::of(update, at, &"crm".parse().unwrap()), vec![update.into()], at);
+        let payload = [head::encode(&export).as_slice(), frozen.as_bytes()].concat();
 
-        let (entry, parted) = Frozen::part::<u64>(Record { payload, length: 5 }).unwrap();
+        let (entry, parted) = Frozen::part::<Export>(Record { payload, length: 5 }).unwrap();
 
-        assert_eq!((entry, parted.body().unwrap(), parted.record_length), (7, Bytes::from_static(b"{}"), 5));
+        assert_eq!((entry, parted.body().unwrap(), parted.record_length), (export, Bytes::from_static(b"{}"), 5));
         let empty = Record { payload: vec![], length: 0 };
-        assert_eq!(Frozen::part::<u64>(empty).map(|(entry, _)| entry), None);
+        assert_eq!(Frozen::part::<Export>(empty).map(|(entry, _)| entry), None);
     }
 }

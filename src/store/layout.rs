@@ -1,9 +1,8 @@
 //! Keys, and walking a destination's entries in the order of their numbers.
 
-use serde::de::DeserializeOwned;
-
 use super::{
     frozen::Frozen,
+    head::Head,
     record::{self, Unreadable},
 };
 use crate::profile::{ProfileKey, identity::Identity};
@@ -72,7 +71,7 @@ pub(super) fn quarantined(key: &[u8]) -> Vec<u8> {
 
 /// A destination's entries from number `from` to `to`, both included; `None` for one that is damaged. The disk's failure is
 /// the last item.
-pub(super) fn walk<T: DeserializeOwned>(
+pub(super) fn walk<T: Head>(
     db: &sled::Tree,
     table: Table,
     destination: u32,

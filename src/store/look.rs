@@ -4,12 +4,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
 use tracing::error;
 
 use super::{
     Queue, Store, StoreError,
     frozen::Frozen,
+    head::Head,
     layout::{self, Table},
     live::Health,
     record::{self, Record, Unreadable},
@@ -97,7 +97,7 @@ impl Store {
         self.page(Table::Schedule, &queue, from, queue.synced(), most)
     }
 
-    fn page<T: DeserializeOwned>(
+    fn page<T: Head>(
         &self,
         table: Table,
         queue: &Queue,
@@ -132,7 +132,7 @@ impl Store {
         Ok(Some(Whole { state, in_flight, reasons, body }))
     }
 
-    pub(super) fn entry<T: DeserializeOwned>(
+    pub(super) fn entry<T: Head>(
         &self,
         table: Table,
         queue: &Queue,
@@ -227,7 +227,7 @@ impl Store {
     }
 
     /// Entries of a destination that stand in one of these lines, as `keep` makes them.
-    pub(super) fn of_lines<T: DeserializeOwned, R>(
+    pub(super) fn of_lines<T: Head, R>(
         &self,
         table: Table,
         queue: &Queue,
@@ -285,7 +285,7 @@ pub(super) fn broke_off() -> sled::Error {
 }
 
 /// The number of an export in one table: where its time leads, or, not `near`, wherever it is.
-fn seek<T: DeserializeOwned>(
+fn seek<T: Head>(
     db: &sled::Db,
     table: Table,
     queue: &Queue,

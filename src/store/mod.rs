@@ -71,6 +71,7 @@ mod files;
 mod flush;
 mod forget;
 mod frozen;
+mod head;
 mod layout;
 mod live;
 mod look;

@@ -220,7 +220,7 @@ impl Writer<'_> {
         profile: Option<ProfileKey>,
         attempt: &Attempt,
     ) {
-        let Attempt { at, outcome } = attempt;
+        let Attempt { at, outcome, answer: _ } = attempt;
         self.sweep.now = *at;
         match (profile, outcome) {
             (Some(profile), Outcome::Delivered(status)) if !self.shared.receipts.kept.is_zero() => {

@@ -264,13 +264,13 @@ impl Tried {
     async fn settle(&mut self, claim: usize, end: End) {
         let (from, claim) = self.claims.swap_remove(claim % self.claims.len());
         let (number, mut export) = (claim.number(), claim.export.clone());
-        let attempt = Attempt { at: at(self.now), outcome: Outcome::Retryable(Trouble::Timeout) };
+        let attempt = Attempt::new(at(self.now), Outcome::Retryable(Trouble::Timeout));
         let next = match end {
             End::Delivered => {
                 self.queues[from].remove(&number);
                 self.expected[from].delivered += 1;
                 self.receipts.push((from, number, export.lines[0]));
-                Next::Delivered(Attempt { at: at(self.now), outcome: Outcome::Delivered(200) })
+                Next::Delivered(Attempt::new(at(self.now), Outcome::Delivered(200)))
             }
             End::Dead => {
                 self.queues[from].remove(&number);
@@ -442,10 +442,10 @@ async fn store_in_use_and_store_of_a_later_version_are_refused() {
     assert!(matches!(StoreOwner::open(dir.path(), &[], &Keeping::default()), Err(StoreError::InUse(_))));
     owner.close();
 
-    fs::write(dir.path().join("FORMAT"), "3\n").unwrap();
+    fs::write(dir.path().join("FORMAT"), "4\n").unwrap();
 
     assert!(
-        matches!(StoreOwner::open(dir.path(), &[], &Keeping::default()), Err(StoreError::Newer { found, .. }) if found == "3")
+        matches!(StoreOwner::open(dir.path(), &[], &Keeping::default()), Err(StoreError::Newer { found, .. }) if found == "4")
     );
 }
 

@@ -13,7 +13,7 @@ use std::{
 use super::frozen::Frozen;
 use crate::{clock::Timestamp, export::Export, profile::ProfileKey};
 
-/// Exports in memory for a destination, some 4 MiB of them. Exports between attempts stay here, so this many may wait for
+/// Exports in memory for a destination, some 4 MiB of them, and at worst 24 MiB of what was answered to them. Exports between attempts stay here, so this many may wait for
 /// a retry at once before younger ones have to wait too.
 pub(super) const WINDOW_MAX: usize = 8192;
 
@@ -293,7 +293,7 @@ mod tests {
     }
 
     fn retry(lines: &[ProfileKey], due: i64) -> Export {
-        let attempt = Attempt { at: at(0), outcome: Outcome::Retryable(Trouble::Timeout) };
+        let attempt = Attempt::new(at(0), Outcome::Retryable(Trouble::Timeout));
         Export { attempts: vec![attempt], ..export(lines, due) }
     }
 

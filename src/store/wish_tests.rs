@@ -183,7 +183,7 @@ pub(super) async fn send(store: &Store, person: usize, second: u64, exports: usi
 }
 
 pub(super) fn delivered(second: u64) -> Next {
-    Next::Delivered(Attempt { at: at(second), outcome: Outcome::Delivered(200) })
+    Next::Delivered(Attempt::new(at(second), Outcome::Delivered(200)))
 }
 
 fn reopen(owner: StoreOwner, dir: &Path) -> StoreOwner {

@@ -15,7 +15,8 @@ use super::{
     Change, Committed, Counters, Found, StoreError,
     files::{Files, Mark},
     flush::Flusher,
-    frozen::{Frozen, encode},
+    frozen::Frozen,
+    head,
     layout::{self, Table},
     live::{Health, Live},
     mend,
@@ -355,7 +356,7 @@ impl<'s> Writer<'s> {
         let entry = Export::new(export.id, lines, accepted_at);
         let mut frozen = Frozen::new(&export.reasons, &export.body);
         let key = layout::entry(Table::Schedule, destination, number);
-        frozen.record_length = self.put(&key, &[&encode(&entry), frozen.as_bytes()], None);
+        frozen.record_length = self.put(&key, &[&head::encode(&entry), frozen.as_bytes()], None);
         let counted = self.meta.entry(&export.destination);
         (counted.made, counted.waiting) = (counted.made + 1, counted.waiting + 1);
         self.group.made.entry(export.destination).or_default().push((number, entry, frozen));
@@ -367,7 +368,7 @@ impl<'s> Writer<'s> {
         let destination = queue.destination();
         let entry = layout::entry(Table::Schedule, destination, number);
         match &next {
-            Next::Waiting(export) => drop(self.put(&entry, &[&encode(export), frozen.as_bytes()], Some(length))),
+            Next::Waiting(export) => drop(self.put(&entry, &[&head::encode(export), frozen.as_bytes()], Some(length))),
             Next::Delivered(attempt) => {
                 self.remove(&entry, Some(length));
                 self.count(destination, |counted| counted.ended().delivered += 1);
@@ -375,7 +376,7 @@ impl<'s> Writer<'s> {
             }
             Next::Dead(letter) => {
                 self.remove(&entry, Some(length));
-                let letter = encode(letter);
+                let letter = head::encode(letter);
                 self.put(&layout::entry(Table::Dead, destination, number), &[&letter, frozen.as_bytes()], None);
                 let died =
                     |counted: &mut Entry| (counted.dead, counted.letters) = (counted.dead + 1, counted.letters + 1);

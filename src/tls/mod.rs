@@ -28,6 +28,7 @@
 
 mod client;
 mod credentials;
+mod exchange;
 mod file;
 pub mod issue;
 pub mod listener;
@@ -43,8 +44,9 @@ use std::{fmt, path::PathBuf, sync::Arc};
 use rustls::{RootCertStore, crypto::CryptoProvider};
 
 pub use self::{
-    client::{Answer, Limits, MutualClient, MutualClientError},
+    client::MutualClient,
     credentials::{Credentials, CredentialsError, Dated, Validity},
+    exchange::{Answer, Limits, MutualClientError},
     post_error::PostError,
     proof::NotMutual,
     roots::RootsError,

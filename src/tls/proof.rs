@@ -30,12 +30,23 @@ pub enum NotMutual {
     NoCommonSignature,
 }
 
+/// What a server must do beyond naming itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Demand {
+    /// Ask for our certificate. Nothing else may carry profile data.
+    AsksForOurs,
+    /// Nothing; one that asks is given it.
+    MayAskForOurs,
+}
+
 /// Gives our certificate to a server that asks, and notes that it asked.
 pub(super) struct ProvingResolver(pub(super) Arc<CertifiedKey>);
 
 /// Wraps the connector in the proof.
 #[derive(Clone, Debug)]
 pub(super) struct ProofLayer {
+    /// What servers must do.
+    pub(super) demand: Demand,
     /// Told of each connection that passes.
     pub(super) unanswered: Unanswered,
 }
@@ -44,6 +55,7 @@ pub(super) struct ProofLayer {
 #[derive(Clone, Debug)]
 pub(super) struct Proving<S> {
     connector: S,
+    demand: Demand,
     unanswered: Unanswered,
 }
 
@@ -73,7 +85,7 @@ impl<S> Layer<S> for ProofLayer {
     type Service = Proving<S>;
 
     fn layer(&self, connector: S) -> Proving<S> {
-        Proving { connector, unanswered: self.unanswered.clone() }
+        Proving { connector, demand: self.demand, unanswered: self.unanswered.clone() }
     }
 }
 
@@ -93,14 +105,14 @@ where
 
     fn call(&mut self, target: R) -> Self::Future {
         let dial = self.connector.call(target);
-        let unanswered = self.unanswered.clone();
+        let (demand, unanswered) = (self.demand, self.unanswered.clone());
         // The scope goes with the future, so the note is this dial's own whichever task drives it.
         Box::pin(ASKED.scope(Cell::new(Asked::Not), async move {
             let connection = dial.await?;
-            match ASKED.with(Cell::get) {
-                Asked::Answerably => {}
-                Asked::Not => return Err(NotMutual::NotRequested.into()),
-                Asked::Unanswerably => return Err(NotMutual::NoCommonSignature.into()),
+            match (demand, ASKED.with(Cell::get)) {
+                (Demand::AsksForOurs, Asked::Answerably) | (Demand::MayAskForOurs, _) => {}
+                (Demand::AsksForOurs, Asked::Not) => return Err(NotMutual::NotRequested.into()),
+                (Demand::AsksForOurs, Asked::Unanswerably) => return Err(NotMutual::NoCommonSignature.into()),
             }
             unanswered.insert(&connection.connected());
             Ok(connection)

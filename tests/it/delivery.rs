@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::json;
 
 use crate::support::{
-    appliance::{Appliance, clock},
+    appliance::{Appliance, clock, held},
     pki::Pki,
     receiver::{Receiver, Request},
     reply::{Gate, Reply},
@@ -74,6 +74,44 @@ async fn export_is_tried_three_times_at_the_set_delays_and_then_a_dead_letter() 
     // An attempt that did not wait would have met the clock where it stood too early.
     assert_eq!(second.at.since(first.at), FIRST_DELAY_MAX);
     assert_eq!(third.at.since(second.at), SECOND_DELAY_MAX);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receiver_that_refuses_one_in_a_hundred_does_not_slow_the_others() {
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    receiver.answer_by(|request| match who(&request.body) {
+        person if person.ends_with("50") => {
+            Reply::status(400).with_body(format!("\u{1b}[2Jno room for {person}\n{}", "x".repeat(5000)))
+        }
+        _ => Reply::status(200).with_body("taken"),
+    });
+    // Whatever waited for a retry would wait for longer than the test does.
+    let set_up = Appliance::set_up(&pki).retry_delays(["1h", "1h"]).destination("crm", &receiver.url());
+    let mut postern = set_up.start().await;
+
+    for number in 0..300 {
+        postern.post("web", &update(&format!("person-{number:03}"), json!({ "plan": "gold" }))).await;
+    }
+
+    postern.wait_for_exports("crm", [0, 297, 3]).await;
+    assert_eq!((receiver.requests().len(), postern.trials("crm").await), (300, 0));
+    assert_eq!(postern.metric(&held("crm")).await, Some(0.0));
+    let lines = postern.verb(&["dead-letter", "list", "--json"]).lines();
+    let id = lines[0]["id"].as_str().unwrap();
+    let shown = postern.verb(&["dead-letter", "show", id, "--json"]).json();
+    let at = &shown["ended_at"];
+    let attempts = json!([{ "at": at, "outcome": "refused_400", "answer_bytes": 1024, "answer": null }]);
+    assert!(at.is_string() && shown["attempts"] == attempts, "{shown}");
+    let text = postern.verb(&["dead-letter", "show", id]).succeeds().stdout;
+    assert!(text.contains("answered") && text.contains("1024 bytes") && !text.contains("no room"), "{text}");
+    let revealed = postern.verb(&["dead-letter", "show", id, "--reveal"]).succeeds().stdout;
+    assert!(revealed.contains(r"\u{1b}[2Jno room for person-050\nxxx") && !revealed.contains('\u{1b}'), "{revealed}");
+    assert!(postern.stop().await.success());
+    let letters = postern.dead_letters("crm").await;
+    let kept: Vec<usize> =
+        letters.iter().flat_map(|letter| &letter.export.attempts).map(|one| one.answer.len()).collect();
+    assert_eq!(kept, [1024; 3]);
 }
 
 #[tokio::test]

@@ -63,6 +63,13 @@ impl Reply {
         }
     }
 
+    pub fn with_body(self, text: impl Into<Vec<u8>>) -> Self {
+        match self {
+            Self::Answer { status, headers, .. } => Self::Answer { status, headers, body: text.into() },
+            other => panic!("{other:?} has no body of choice"),
+        }
+    }
+
     /// Writes the reply, if it can come to an end.
     pub async fn write(self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<Then> {
         let reply = match self {
