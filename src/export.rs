@@ -22,6 +22,7 @@ use crate::{
     clock::Timestamp,
     destination::DestinationId,
     profile::{ProfileKey, update::UpdateId},
+    token::TokenFault,
     trigger::Reason,
 };
 
@@ -172,6 +173,8 @@ pub enum Fault {
     Failing,
     /// Ten refusals in a row.
     Refusing,
+    /// There is no token that it takes.
+    Token(TokenFault),
 }
 
 /// A word for metrics and logs.
@@ -189,6 +192,7 @@ impl fmt::Display for Fault {
             Self::NeverAccepted(status) => write!(f, "never_accepted_status_{status}"),
             Self::Failing => f.write_str("failing"),
             Self::Refusing => f.write_str("refusing"),
+            Self::Token(fault) => fault.fmt(f),
         }
     }
 }

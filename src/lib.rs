@@ -31,6 +31,7 @@
 //! | [`store`] | all durable state: the one writer, queues, claims |
 //! | [`delivery`] | exports go out: claim, post, judge, settle |
 //! | [`destination`] | where exports go: settings and payload |
+//! | [`token`] | what a token endpoint is asked, and what it answers |
 //! | [`tls`] | the TLS policy, and its proof on each connection |
 //! | [`certificate`] | what certificates, and the files that hold them, say |
 //!
@@ -56,6 +57,7 @@ pub mod pipeline;
 pub mod profile;
 pub mod store;
 pub mod tls;
+pub mod token;
 pub mod trigger;
 
 /// The text of an error and of all its sources.

@@ -17,6 +17,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("webpki_roots::", &["src/tls/"]),
     ("aws_lc_rs::", &["src/certificate/", "src/tls/"]),
     ("reqwest::", &["src/tls/"]),
+    ("base64::", &["src/token/"]),
+    ("form_urlencoded::", &["src/token/"]),
     ("axum::", &["src/inlet/", "src/admin/", "src/listen.rs"]),
     ("utoipa::", &["src/admin/"]),
     ("utoipa_axum::", &["src/admin/"]),
@@ -43,6 +45,24 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("src/store/", &["pipeline", "inlet", "delivery", "tls", "audience", "listen", "admin"]),
     ("src/inlet/", &["delivery", "tls", "destination", "export", "audience", "trigger"]),
     ("src/delivery/", &["inlet", "pipeline", "audience", "profile", "listen", "admin"]),
+    (
+        "src/token/",
+        &[
+            "store",
+            "pipeline",
+            "inlet",
+            "delivery",
+            "destination",
+            "export",
+            "profile",
+            "audience",
+            "tls",
+            "listen",
+            "admin",
+            "metrics",
+            "clock",
+        ],
+    ),
     (
         "src/certificate/",
         &[
@@ -75,8 +95,15 @@ const TOP: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that do no I/O and know no clock.
-const PURE: &[&str] =
-    &["src/profile/", "src/audience/", "src/destination/", "src/certificate/", "src/trigger.rs", "src/export.rs"];
+const PURE: &[&str] = &[
+    "src/profile/",
+    "src/audience/",
+    "src/destination/",
+    "src/certificate/",
+    "src/token/",
+    "src/trigger.rs",
+    "src/export.rs",
+];
 const IMPURE: &[&str] = &["tokio::", "std::fs", "std::net", "std::thread", "crate::metrics", "tracing::", "Clock"];
 
 /// Words of other products, and words that say nothing.

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::{
+    authentication::authentication,
     duration::duration,
     file::{Item, Section},
     names::Names,
-    secret::{Places, path, secret},
+    secret::{Places, path},
 };
 use crate::{
     audience::AudienceId,
@@ -94,14 +95,6 @@ fn attributes(section: &mut Section<'_>) -> Option<Vec<AttributePath>> {
     section.or("attributes", "[]", |item| {
         item.each("a list of attribute paths", ATTRIBUTES_MAX, |item| Some(item.parse()?).filter(|_| mapped.add(&item)))
     })
-}
-
-fn authentication(item: &Item<'_>, places: &Places<'_>) -> Option<Authentication> {
-    let mut section =
-        item.section("a table such as { bearer = { file = \"token\" } }; a secret is not written here")?;
-    let bearer = section.required("bearer").and_then(|item| secret(&item, places));
-    section.close();
-    bearer.map(Authentication::Bearer)
 }
 
 fn retry_delays(item: &Item<'_>) -> Option<[Duration; 2]> {

@@ -8,6 +8,7 @@ use std::{
 };
 
 mod audience;
+mod authentication;
 mod destination;
 pub mod draft;
 mod duration;
@@ -300,6 +301,8 @@ fn log(item: &Item<'_>) -> Option<Log> {
     Some(Log { level: level?, format: format? })
 }
 
+#[cfg(test)]
+mod authentication_tests;
 #[cfg(test)]
 mod drop_in_tests;
 #[cfg(test)]

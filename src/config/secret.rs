@@ -21,8 +21,17 @@ pub(super) struct Places<'a> {
     pub(super) credentials: Option<&'a Path>,
 }
 
-/// Reads the secret that `{ file = "…" }` or `{ credential = "…" }` refers to; it must fit into a header.
-pub(super) fn secret(item: &Item<'_>, places: &Places<'_>) -> Option<SecretString> {
+/// Where a secret goes, which says what it may hold.
+#[derive(Clone, Copy)]
+pub(super) enum Fits {
+    /// As it is, into a header: visible ASCII in one line.
+    Header,
+    /// Encoded, into a form: any text in one line.
+    Form,
+}
+
+/// Reads the secret that `{ file = "…" }` or `{ credential = "…" }` refers to.
+pub(super) fn secret(item: &Item<'_>, places: &Places<'_>, fits: Fits) -> Option<SecretString> {
     const HOW: &str = "{ file = \"token\" } or { credential = \"name\" }";
     if item.as_text().is_some() {
         return item.refuse(format_args!("a secret is not written here; keep it in a file and say {HOW}"));
@@ -32,7 +41,7 @@ pub(super) fn secret(item: &Item<'_>, places: &Places<'_>) -> Option<SecretStrin
     let credential = section.optional("credential");
     section.close();
     match (file, credential) {
-        (Some(file), None) => read(&file, &path(&file, places)?),
+        (Some(file), None) => read(&file, &path(&file, places)?, fits),
         (None, Some(credential)) => {
             let name = credential.text("the name of a credential")?;
             let mut parts = Path::new(name).components();
@@ -40,7 +49,7 @@ pub(super) fn secret(item: &Item<'_>, places: &Places<'_>) -> Option<SecretStrin
                 return credential.refuse("expected the name of a credential, not a path");
             };
             match places.credentials {
-                Some(folder) => read(&credential, &folder.join(name)),
+                Some(folder) => read(&credential, &folder.join(name), fits),
                 None => {
                     credential.refuse("$CREDENTIALS_DIRECTORY is not set; start through systemd, or use { file = … }")
                 }
@@ -61,7 +70,7 @@ pub(super) fn path(item: &Item<'_>, places: &Places<'_>) -> Option<PathBuf> {
     Some(path)
 }
 
-fn read(item: &Item<'_>, path: &Path) -> Option<SecretString> {
+fn read(item: &Item<'_>, path: &Path, fits: Fits) -> Option<SecretString> {
     let mut secret = match contents(path) {
         Ok(secret) => secret,
         Err(error) => return item.refuse(format_args!("cannot read {}: {error}", path.display())),
@@ -69,7 +78,7 @@ fn read(item: &Item<'_>, path: &Path) -> Option<SecretString> {
     // Editors and `echo` end a file with a newline that is not meant.
     secret.truncate(secret.trim_end_matches(['\r', '\n']).len());
     let secret = SecretString::from(secret);
-    let refusal = check(&secret);
+    let refusal = check(&secret, fits);
     match refusal {
         None => Some(secret),
         Some(reason) => item.refuse(format_args!("{} {reason}", path.display())),
@@ -85,15 +94,18 @@ fn contents(path: &Path) -> io::Result<String> {
     }
 }
 
-fn check(secret: &SecretString) -> Option<&'static str> {
+fn check(secret: &SecretString, fits: Fits) -> Option<&'static str> {
     use secrecy::ExposeSecret;
     let text = secret.expose_secret();
     let in_header = |c: char| c.is_ascii_graphic() || c == ' ';
-    match () {
-        () if text.trim().is_empty() => Some("is empty; write the secret into it"),
-        () if !text.chars().all(in_header) => {
+    match fits {
+        _ if text.trim().is_empty() => Some("is empty; write the secret into it"),
+        Fits::Header if !text.chars().all(in_header) => {
             Some("holds characters that cannot stand in a header; only visible ASCII in one line can")
         }
-        () => None,
+        Fits::Form if text.chars().any(char::is_control) => {
+            Some("holds control characters; write the secret into it in one line")
+        }
+        Fits::Header | Fits::Form => None,
     }
 }

@@ -15,7 +15,9 @@ fn every_key() -> String {
         "{inlet}{}{}",
         destination("authentication = { bearer = { file = \"token\" } }"),
         "[[destination]]\nname = \"ads\"\nendpoint = \"https://ads.example/\"\naudiences = [\"us\"]\n\
-         tls = { certificate = \"tls/client.pem\", key = \"tls/client.key\", roots = \"public\" }\n"
+         [destination.authentication.oauth2]\ngrant = \"password\"\ntoken_url = \"https://id.example/\"\nclient_id = \"me\"\n\
+         client_secret.file = \"token\"\nusername = \"ann\"\npassword.file = \"token\"\ncredentials = \"basic\"\n[destination.tls]\n\
+         certificate = \"tls/client.pem\"\nkey = \"tls/client.key\"\nroots = \"public\"\n"
     )
 }
 

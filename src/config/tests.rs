@@ -177,7 +177,7 @@ fn full_file_means_what_it_says() {
     assert_eq!(crm.max_in_flight, 1024);
     let secrets = config.destinations.iter().map(|destination| match &destination.authentication {
         Authentication::Bearer(token) => token.expose_secret(),
-        Authentication::None => "",
+        Authentication::None | Authentication::OAuth2(_) => "",
     });
     assert_eq!(secrets.collect::<Vec<_>>(), ["t0ken", "cr3dential"]);
     assert!(!format!("{config:?}").contains("t0ken"));

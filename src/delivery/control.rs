@@ -6,13 +6,13 @@ use bytes::Bytes;
 use hyper::Method;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Certificates, Percentiles, Sender, verdict};
+use super::{Certificates, Met, Percentiles, Sender};
 use crate::{
     clock::Timestamp,
     destination::Hold,
-    export::Outcome,
+    export::{Fault, Outcome},
     store::StoreError,
-    tls::{Answer, ClientTls, Fingerprint, PostError},
+    tls::{ClientTls, Fingerprint},
 };
 
 /// Orders that may wait for a worker: it takes them between two rounds.
@@ -199,24 +199,19 @@ impl Control {
 
     async fn try_test(&self, test: Test) -> Result<(u16, Option<Outcome>), (Outcome, String)> {
         let sender = self.sender.borrow().clone();
-        let Sender { client, endpoint, headers, .. } = &sender;
         if !sender.is_usable() {
-            let outcome = Outcome::Fault(crate::export::Fault::CertificateNotValid);
+            let outcome = Outcome::Fault(Fault::CertificateNotValid);
             return Err((outcome, "our certificate is expired or not valid yet".to_owned()));
         }
         let (method, body) = match test {
             Test::Head => (Method::HEAD, Bytes::new()),
             Test::Sample => (Method::POST, Bytes::from_static(SAMPLE)),
         };
-        let answer: Result<Answer, PostError> = client.send(method, endpoint, headers.clone(), body).await;
-        match answer {
-            Ok(answer) => Ok((answer.status, verdict::outcome(&Ok(answer)))),
-            Err(error) => {
-                let detail = crate::chain(&error);
-                let outcome = verdict::outcome(&Err(error));
-                // Not processed: it would be sent again.
-                Err((outcome.unwrap_or(Outcome::Fault(crate::export::Fault::Closed)), detail))
-            }
+        let Met { status, outcome, detail, answer: _ } = sender.test(method, body).await;
+        match status {
+            Some(status) => Ok((status, outcome)),
+            // Not processed: it would be sent again.
+            None => Err((outcome.unwrap_or(Outcome::Fault(Fault::Closed)), detail.unwrap_or_default())),
         }
     }
 }

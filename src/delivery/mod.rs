@@ -26,12 +26,14 @@ use crate::{
 };
 
 mod control;
+mod echo;
 mod expiry;
 mod figures;
 mod gate;
 mod rotation;
 mod sender;
 mod shown;
+mod tokens;
 mod verdict;
 
 pub use control::{Control, Failure, NotDone, State, Test, Tested, View};
@@ -43,7 +45,7 @@ use expiry::Expiry;
 use figures::Figures;
 use gate::{Allowance, Gate};
 use rotation::{Over, Rotation};
-use sender::{Ended, Sender};
+use sender::{Ended, Met, Sender};
 use shown::Shown;
 
 /// How long connecting may take: name, TCP and TLS.
@@ -270,7 +272,7 @@ impl Worker {
 
     fn settle(&mut self, ended: Result<Ended, JoinError>) {
         let now = self.clock.now();
-        let Ended { claim, sender, outcome, detail, answer } = match ended {
+        let Ended { claim, sender, met: Met { status: _, outcome, detail, answer } } = match ended {
             Ok(ended) => ended,
             // Its claim was given back; the hold keeps it from doing so again and again at full speed.
             Err(error) => {
@@ -279,6 +281,7 @@ impl Worker {
                 return self.show_state();
             }
         };
+        let outcome = outcome.expect("a POST goes on until it has an outcome");
         let detail = detail.as_deref();
         let (id, destination) = (claim.export.id, self.destination.id().clone());
         let was_held = self.gate.held().cloned();

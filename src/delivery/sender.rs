@@ -2,39 +2,53 @@
 
 use std::sync::Arc;
 
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use bytes::Bytes;
+use hyper::{
+    Method,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT},
+};
 use secrecy::ExposeSecret;
 
-use super::{CONNECT_TIMEOUT, verdict};
+use super::{CONNECT_TIMEOUT, echo, tokens::Tokens, verdict};
 use crate::{
     clock::Clock,
     destination::{Authentication, Destination},
     export::{Excerpt, Fault, Outcome},
     store::Claim,
-    tls::{ClientTls, Fingerprint, HttpsUrl, Limits, MutualClient, MutualClientError},
+    tls::{Answer, ClientTls, Fingerprint, HttpsUrl, Limits, MutualClient, MutualClientError, PostError},
+    token::{Refusal, TokenFault},
 };
 
 /// How often a request that was certainly not processed is sent again at once.
-const UNPROCESSED_MAX: u32 = 3;
+pub(super) const UNPROCESSED_MAX: u32 = 3;
 
-/// What a POST needs. Clones share connections.
+/// What a POST needs. Clones share connections and the token.
 #[derive(Clone)]
 pub(super) struct Sender {
     /// Grows with each new pair.
     pub(super) number: u64,
-    pub(super) client: MutualClient,
+    client: MutualClient,
+    tokens: Option<Tokens>,
     pub(super) tls: ClientTls,
-    limits: Limits,
+    destination: Arc<Destination>,
     clock: Clock,
-    pub(super) endpoint: Arc<HttpsUrl>,
-    pub(super) headers: HeaderMap,
+    headers: HeaderMap,
 }
 
-/// A POST that ended: the claim, by which sender it went, what it met, and more words for it where an error has some.
+/// A POST that ended: the claim, by which sender it went, and what it met.
 pub(super) struct Ended {
     pub(super) claim: Claim,
     pub(super) sender: u64,
-    pub(super) outcome: Outcome,
+    pub(super) met: Met,
+}
+
+/// What a request met.
+pub(super) struct Met {
+    /// The status, if it was answered.
+    pub(super) status: Option<u16>,
+    /// What that means; `None` when it was certainly not processed.
+    pub(super) outcome: Option<Outcome>,
+    /// More words for it where an error has some.
     pub(super) detail: Option<String>,
     /// The beginning of the answer, unless it was delivered.
     pub(super) answer: Excerpt,
@@ -46,22 +60,28 @@ impl Sender {
     /// # Errors
     /// When the client cannot be built.
     pub(super) fn new(destination: &Destination, clock: Clock) -> Result<Self, MutualClientError> {
-        let limits = Limits { connect: CONNECT_TIMEOUT, answer: destination.timeout };
-        Ok(Self {
-            number: 0,
-            client: MutualClient::new(&destination.tls, limits, clock.clone())?,
-            tls: destination.tls.clone(),
-            limits,
-            clock,
-            endpoint: Arc::new(destination.endpoint.clone()),
-            headers: headers(&destination.authentication),
-        })
+        Self::build(Arc::new(destination.clone()), destination.tls.clone(), 0, clock)
     }
 
-    /// The same with another pair.
+    /// The same with another pair, and a token of its own.
     pub(super) fn with(&self, tls: ClientTls, number: u64) -> Result<Self, MutualClientError> {
-        let client = MutualClient::new(&tls, self.limits, self.clock.clone())?;
-        Ok(Self { number, client, tls, ..self.clone() })
+        Self::build(Arc::clone(&self.destination), tls, number, self.clock.clone())
+    }
+
+    fn build(
+        destination: Arc<Destination>,
+        tls: ClientTls,
+        number: u64,
+        clock: Clock,
+    ) -> Result<Self, MutualClientError> {
+        let limits = Limits { connect: CONNECT_TIMEOUT, answer: destination.timeout };
+        let client = MutualClient::new(&tls, limits, clock.clone())?;
+        let tokens = match &destination.authentication {
+            Authentication::OAuth2(oauth2) => Some(Tokens::new(destination.id(), oauth2, &tls, clock.clone())?),
+            Authentication::None | Authentication::Bearer(_) => None,
+        };
+        let headers = headers(&destination.authentication);
+        Ok(Self { number, client, tokens, tls, destination, clock, headers })
     }
 
     pub(super) fn fingerprint(&self) -> Fingerprint {
@@ -72,41 +92,109 @@ impl Sender {
         self.tls.credentials().is_usable_by(&self.clock)
     }
 
+    /// The endpoint.
+    fn endpoint(&self) -> &HttpsUrl {
+        &self.destination.endpoint
+    }
+
     /// POSTs an export, at most a few times over where it was certainly not processed.
     pub(super) async fn send(self, claim: Claim) -> Ended {
-        let sender = self.number;
+        let met = self.deliver(&claim).await;
+        Ended { claim, sender: self.number, met }
+    }
+
+    async fn deliver(&self, claim: &Claim) -> Met {
         if !self.is_usable() {
             // Every receiver would have to refuse it, so the POST is not made.
-            return Ended {
-                claim,
-                sender,
-                outcome: Outcome::Fault(Fault::CertificateNotValid),
-                detail: None,
-                answer: Excerpt::default(),
-            };
+            return Met::fault(Fault::CertificateNotValid, None);
         }
-        let mut headers = self.headers;
+        let mut headers = self.headers.clone();
         let key = HeaderValue::try_from(claim.export.id.to_string()).expect("a UUID is a header value");
         headers.insert("idempotency-key", key);
         for _ in 0..=UNPROCESSED_MAX {
-            let result = self.client.post(&self.endpoint, headers.clone(), claim.body.clone()).await;
-            if let Some(outcome) = verdict::outcome(&result) {
-                let detail = result.as_ref().err().map(|error| crate::chain(error));
-                let answer = result.ok().filter(|_| !matches!(outcome, Outcome::Delivered(_)));
-                let answer = answer.map(|answer| Excerpt::of(&answer.body)).unwrap_or_default();
-                return Ended { claim, sender, outcome, detail, answer };
+            let met = self.request(Method::POST, headers.clone(), claim.body.clone()).await;
+            if met.outcome.is_some() {
+                return met;
             }
         }
         // Never written, so no fault of the export: the receiver closes its connections at once.
-        let detail = format!("not processed {} times in a row", UNPROCESSED_MAX + 1);
-        Ended {
-            claim,
-            sender,
-            outcome: Outcome::Fault(Fault::Closed),
-            detail: Some(detail),
-            answer: Excerpt::default(),
+        Met::fault(Fault::Closed, Some(format!("not processed {} times in a row", UNPROCESSED_MAX + 1)))
+    }
+
+    /// Sends a request that holds nothing of anybody.
+    pub(super) async fn test(&self, method: Method, body: Bytes) -> Met {
+        self.request(method, self.headers.clone(), body).await
+    }
+
+    /// Sends a request once, with a token where the destination wants one: once more with a fresh one, if the first meets 401.
+    async fn request(&self, method: Method, headers: HeaderMap, body: Bytes) -> Met {
+        let Some(tokens) = &self.tokens else {
+            let token = headers.get(AUTHORIZATION).cloned();
+            return Met::of(self.client.send(method, self.endpoint(), headers, body).await, token.as_ref());
+        };
+        let ticket = match tokens.token().await {
+            Ok(ticket) => ticket,
+            Err(refusal) => return Met::refusal(refusal),
+        };
+        let result = self.send_as(&ticket.authorization, method.clone(), headers.clone(), body.clone()).await;
+        if !is_unauthorized(&result) {
+            return Met::of(result, Some(&ticket.authorization));
+        }
+        tokens.discard(&ticket);
+        let fresh = match tokens.token().await {
+            Ok(fresh) => fresh,
+            Err(refusal) => return Met::refusal(refusal),
+        };
+        let result = self.send_as(&fresh.authorization, method, headers, body).await;
+        let unauthorized = is_unauthorized(&result);
+        let met = Met::of(result, Some(&fresh.authorization));
+        if !unauthorized {
+            return met;
+        }
+        tokens.not_accepted();
+        Met { outcome: Some(Outcome::Fault(Fault::Token(TokenFault::NotAccepted))), ..met }
+    }
+
+    async fn send_as(
+        &self,
+        authorization: &HeaderValue,
+        method: Method,
+        mut headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Answer, PostError> {
+        headers.insert(AUTHORIZATION, authorization.clone());
+        self.client.send(method, self.endpoint(), headers, body).await
+    }
+}
+
+impl Met {
+    fn of(result: Result<Answer, PostError>, authorization: Option<&HeaderValue>) -> Self {
+        let outcome = verdict::outcome(&result);
+        match result {
+            Err(error) => {
+                Self { status: None, outcome, detail: Some(crate::chain(&error)), answer: Excerpt::default() }
+            }
+            Ok(Answer { status, body, .. }) => {
+                let answer = match &outcome {
+                    Some(Outcome::Delivered(_)) => Excerpt::default(),
+                    _ => Excerpt::of(&echo::without(body, authorization.map(HeaderValue::as_bytes))),
+                };
+                Self { status: Some(status), outcome, detail: None, answer }
+            }
         }
     }
+
+    fn fault(fault: Fault, detail: Option<String>) -> Self {
+        Self { status: None, outcome: Some(Outcome::Fault(fault)), detail, answer: Excerpt::default() }
+    }
+
+    fn refusal(Refusal { fault, detail }: Refusal) -> Self {
+        Self::fault(Fault::Token(fault), Some(detail))
+    }
+}
+
+fn is_unauthorized(result: &Result<Answer, PostError>) -> bool {
+    result.as_ref().is_ok_and(|answer| answer.status == 401)
 }
 
 /// The headers that every export has.
@@ -115,7 +203,8 @@ fn headers(authentication: &Authentication) -> HeaderMap {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("postern/", env!("CARGO_PKG_VERSION"))));
     match authentication {
-        Authentication::None => {}
+        // A token that is asked for comes with each request.
+        Authentication::None | Authentication::OAuth2(_) => {}
         Authentication::Bearer(token) => {
             let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
                 .expect("a token is a legal header value, checked by the configuration");

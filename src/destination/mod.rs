@@ -14,6 +14,7 @@ use crate::{
     audience::AudienceId,
     profile::path::AttributePath,
     tls::{ClientTls, HttpsUrl},
+    token::Access,
 };
 
 /// Longest destination name, in bytes: it stands in logs, metrics and file names.
@@ -104,6 +105,30 @@ pub enum Authentication {
     None,
     /// `Authorization: Bearer …`.
     Bearer(SecretString),
+    /// The same, with a token that is asked for.
+    OAuth2(Box<OAuth2>),
+}
+
+/// Where tokens for a destination come from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OAuth2 {
+    /// The token endpoint.
+    pub token_url: HttpsUrl,
+    /// Whether it must ask for our certificate.
+    pub token_mtls: TokenMtls,
+    /// As whom it knows us.
+    pub access: Access,
+    /// How long its whole answer may take from the moment the request is written.
+    pub timeout: Duration,
+}
+
+/// Whether a token endpoint must ask for our certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenMtls {
+    /// It must, as every destination.
+    Require,
+    /// It is given it if it asks.
+    Offer,
 }
 
 /// Compares secrets for a reload, where nobody measures how long that takes.
@@ -112,7 +137,8 @@ impl PartialEq for Authentication {
         match (self, other) {
             (Self::None, Self::None) => true,
             (Self::Bearer(token), Self::Bearer(other)) => token.expose_secret() == other.expose_secret(),
-            (Self::None, Self::Bearer(_)) | (Self::Bearer(_), Self::None) => false,
+            (Self::OAuth2(one), Self::OAuth2(other)) => one == other,
+            (Self::None | Self::Bearer(_) | Self::OAuth2(_), _) => false,
         }
     }
 }

@@ -5,10 +5,10 @@ use reqwest::{Method, header::HeaderMap};
 
 use super::{
     ClientTls, HttpsUrl, PostError,
-    exchange::{Answer, Exchange, Limits, MutualClientError},
+    exchange::{ANSWER_BYTES_MAX, Answer, Exchange, Limits, MutualClientError},
     proof::Demand,
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, token::TokenRequest};
 
 /// Bytes kept of an answer's body: enough for the sentence by which a receiver says what it does not like.
 const KEPT_BYTES_MAX: usize = 1024;
@@ -47,5 +47,14 @@ impl MutualClient {
         body: Bytes,
     ) -> Result<Answer, PostError> {
         self.0.send(method, url, headers, body, KEPT_BYTES_MAX).await
+    }
+
+    /// Asks for a token, and keeps at most 64 KiB of the answer's body.
+    ///
+    /// # Errors
+    /// As [`MutualClient::post`].
+    pub async fn ask(&self, url: &HttpsUrl, request: TokenRequest) -> Result<Answer, PostError> {
+        let (headers, form) = request.into_parts();
+        self.0.send(Method::POST, url, headers, form, ANSWER_BYTES_MAX).await
     }
 }

@@ -5,9 +5,12 @@
 //! - the server's chain and name verified against the destination's roots, over TLS 1.3, and
 //! - the server asked for our certificate, in a way that our key can answer.
 //!
-//! There is no switch that turns this off. [`MutualClient`] is the only HTTP client of the crate; it cannot be made
+//! There is no switch that turns this off. [`MutualClient`] is the only HTTP client that takes a body; it cannot be made
 //! without [`ClientTls`], which cannot be made without a certificate, its key and roots. `clippy.toml` bans the ways
 //! around it.
+//!
+//! Requests for tokens go over such connections too, unless a destination's settings say that its token endpoint need not ask.
+//! For those alone there is [`OfferingClient`]: it sends nothing but a `TokenRequest`, which is made of credentials.
 //!
 //! # How the proof works
 //! A verified chain is what rustls does by itself. That the *server asked* is what no HTTP client checks: to a server
@@ -32,6 +35,7 @@ mod exchange;
 mod file;
 pub mod issue;
 pub mod listener;
+mod offering;
 mod post_error;
 mod proof;
 mod roots;
@@ -47,6 +51,7 @@ pub use self::{
     client::MutualClient,
     credentials::{Credentials, CredentialsError, Dated, Validity},
     exchange::{Answer, Limits, MutualClientError},
+    offering::OfferingClient,
     post_error::PostError,
     proof::NotMutual,
     roots::RootsError,

@@ -31,3 +31,4 @@ mod secrets;
 mod store;
 mod support;
 mod tls;
+mod token;

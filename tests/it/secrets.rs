@@ -5,12 +5,14 @@ use serde_json::json;
 use crate::support::{
     appliance::{Appliance, command},
     pki::Pki,
-    receiver::Receiver,
+    receiver::{Receiver, Request},
     reply::Reply,
     sender::{update, who},
 };
 
 const TOKEN: &str = "t0ken-MARKER-b3arer";
+const CLIENT_SECRET: &str = "cl1ent-MARKER-secret";
+const PASSWORD: &str = "passw0rd-MARKER";
 const IDENTITY: &str = "1dentity-MARKER";
 const ATTRIBUTE: &str = "attr1bute-MARKER";
 
@@ -80,6 +82,66 @@ async fn neither_identity_nor_attribute_nor_token_is_logged_at_any_level() {
         request.header("authorization") == Some(&format!("Bearer {TOKEN}")) && request.path == "/in"
     }));
     assert_eq!(wrong.plaintext_bytes(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_client_secret_nor_password_nor_token_is_shown_whoever_repeats_them() {
+    let pki = Pki::new();
+    let (endpoint, receiver) = (Receiver::start(&pki).await, Receiver::start(&pki).await);
+    let refusing = Receiver::start(&pki).await;
+    // What they were sent, and what they gave, said again.
+    let echo = |request: &Request| {
+        let (sent, headers) = (String::from_utf8_lossy(&request.raw_body), &request.headers);
+        format!(r#"{{"error": "{CLIENT_SECRET}", "error_description": "{PASSWORD} {sent} {headers:?}"}}"#)
+    };
+    endpoint.answer_by(|_| {
+        let [access, refresh] = ["access", "refresh"].map(|kind| format!("{TOKEN}-{kind}"));
+        Reply::status(200).with_body(json!({ "access_token": access, "refresh_token": refresh }).to_string())
+    });
+    refusing.answer_by(move |request| Reply::status(400).with_body(echo(request)));
+    receiver.answer_by(move |request| match who(&request.body) {
+        "good" => Reply::status(200),
+        _ => Reply::status(422).with_body(format!("no {:?}", request.headers)),
+    });
+    let grant = r#"grant = "password", username = "ann", password = { file = "password" }, credentials = "basic""#;
+    let set_up = Appliance::set_up(&pki).oauth2_with(&endpoint.url_at("/token"), grant, CLIENT_SECRET, PASSWORD);
+    let set_up = set_up.destination("crm", &receiver.url());
+    let set_up = set_up.oauth2_with(&refusing.url_at("/token"), grant, CLIENT_SECRET, PASSWORD);
+    let postern = set_up.destination("held", &receiver.url()).start().await;
+
+    for person in ["good", "bad"] {
+        postern.post("web", &update(person, json!({ "plan": "gold" }))).await;
+    }
+    postern.wait_for_exports("crm", [0, 1, 1]).await;
+    postern.wait_for_hold("held", "token_refused_400").await;
+    let lines = postern.verb(&["dead-letter", "list", "--json"]).lines();
+    let id = lines[0]["id"].as_str().unwrap();
+    let revealed = postern.verb(&["dead-letter", "show", id, "--reveal"]).succeeds().stdout;
+    let mut said = vec![revealed.clone(), postern.admin("/metrics").await.1];
+    for verb in [
+        &["status", "--json"][..],
+        &["destination", "show", "crm", "--json"],
+        &["destination", "show", "held", "--json"],
+        &["destination", "test", "held", "--json"],
+        &["destination", "test", "crm", "--sample", "--json"],
+        &["config", "show"],
+        &["export", "list", "--json"],
+    ] {
+        said.push(format!("{:?}", postern.verb(verb)));
+    }
+    let mut log = postern.log();
+    postern.terminate();
+    postern.wait_for_log(|line| line["message"] == "stopped").await;
+    log.extend(postern.log());
+    let log = serde_json::to_string(&log).unwrap();
+
+    assert!(revealed.contains("Bearer ***"), "{revealed}");
+    assert!(log.contains("token_refused_400") && log.contains("the token endpoint answered 400"), "{log}");
+    for text in said.into_iter().chain([log]) {
+        assert!(!text.contains("MARKER"), "{text}");
+    }
+    assert!(receiver.requests().iter().all(|request| request.header("authorization").unwrap().contains("MARKER")));
+    assert!(refusing.requests().iter().all(|request| String::from_utf8_lossy(&request.raw_body).contains("MARKER")));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A configuration in the making: what an appliance of a test is to be.
 
-use std::{fs, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use postern::{
     clock::Clock,
@@ -20,7 +20,7 @@ pub struct SetUp {
     retry_delays: [&'static str; 2],
     timeout: &'static str,
     max_in_flight: usize,
-    bearer: Option<String>,
+    authentication: String,
     mapped_audiences: Vec<String>,
     mapped_attributes: Vec<String>,
     log_level: &'static str,
@@ -40,7 +40,7 @@ impl SetUp {
             retry_delays: ["100ms", "200ms"],
             timeout: "2s",
             max_in_flight: 64,
-            bearer: None,
+            authentication: String::new(),
             mapped_audiences: gold.to_vec(),
             mapped_attributes: ["plan", "version", "name"].map(str::to_owned).to_vec(),
             log_level: "debug",
@@ -57,15 +57,8 @@ impl SetUp {
     pub fn destination(mut self, name: &str, url: &str) -> Self {
         let ClientTlsFiles { certificate, key, roots } = &self.tls;
         let RootsSource::File(roots) = roots else { panic!("tests have a private authority") };
-        let Self { retry_delays, timeout, max_in_flight, mapped_audiences, mapped_attributes, .. } = &self;
-        let authentication = match &self.bearer {
-            None => String::new(),
-            Some(token) => {
-                let file = self.directory.path().join("token");
-                fs::write(&file, token).unwrap();
-                format!("authentication = {{ bearer = {{ file = {file:?} }} }}")
-            }
-        };
+        let Self { retry_delays, timeout, max_in_flight, mapped_audiences, mapped_attributes, authentication, .. } =
+            &self;
         self.destinations += &format!(
             r#"
 [[destination]]
@@ -109,8 +102,31 @@ tls = {{ certificate = {certificate:?}, key = {key:?}, roots = {roots:?} }}
 
     /// For the destinations that follow: a bearer token, in a file.
     pub fn bearer(mut self, token: &str) -> Self {
-        self.bearer = Some(token.to_owned());
+        let file = self.secret("token", token);
+        self.authentication = format!("authentication = {{ bearer = {{ file = {file:?} }} }}");
         self
+    }
+
+    /// For the destinations that follow: tokens from an endpoint, for client `pöstern/1`, with secrets full of odd characters.
+    /// `more` has the other settings; the file `password` is there for one of them.
+    pub fn oauth2(self, url: &str, more: &str) -> Self {
+        self.oauth2_with(url, more, "s&cr=t +%:ü", "p&ss wörd")
+    }
+
+    /// As [`SetUp::oauth2`], with these secrets.
+    pub fn oauth2_with(mut self, url: &str, more: &str, client_secret: &str, password: &str) -> Self {
+        let secret = self.secret("client-secret", client_secret);
+        self.secret("password", password);
+        self.authentication = format!(
+            "authentication = {{ oauth2 = {{ token_url = {url:?}, client_id = \"pöstern/1\", client_secret = {{ file = {secret:?} }}, {more} }} }}"
+        );
+        self
+    }
+
+    fn secret(&self, name: &str, text: &str) -> PathBuf {
+        let file = self.directory.path().join(name);
+        fs::write(&file, text).unwrap();
+        file
     }
 
     /// For the destinations that follow.
