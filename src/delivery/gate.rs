@@ -335,7 +335,17 @@ fn status_of(fault: &Fault) -> Option<u16> {
     match fault {
         Fault::Status(status) => Some(*status),
         Fault::Token(TokenFault::NotAccepted) => Some(401),
-        _ => None,
+        Fault::Token(_)
+        | Fault::Unreachable
+        | Fault::NotTrusted
+        | Fault::Handshake
+        | Fault::NotMutual
+        | Fault::CertificateRefused
+        | Fault::CertificateNotValid
+        | Fault::Closed
+        | Fault::NeverAccepted(_)
+        | Fault::Failing
+        | Fault::Refusing => None,
     }
 }
 

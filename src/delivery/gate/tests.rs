@@ -87,21 +87,23 @@ fn probes_wait_twice_as_long_each_time_up_to_a_minute_and_a_delivery_opens() {
 
 #[test]
 fn status_fault_is_the_exports_own_once_others_were_delivered_between() {
-    let (mut gate, mut poisoned) = (gate(), export());
-    let missing = Outcome::Fault(Fault::Status(404));
+    for (fault, status) in [(Fault::Status(404), 404), (Fault::Token(TokenFault::NotAccepted), 401)] {
+        let (mut gate, mut poisoned) = (gate(), export());
+        let met = Outcome::Fault(fault);
 
-    let first = gate.judge(&poisoned, 1, missing.clone(), Over::InUse, at(1));
-    assert_eq!((&first.outcome, first.charge), (&missing, Charge::Trial));
-    let Next::Waiting(after) = poisoned.after(Attempt::new(at(1), first.outcome), first.charge, &[Duration::ZERO; 2])
-    else {
-        panic!("a trial ended an export")
-    };
-    poisoned = after;
-    gate.judge(&export(), 2, Outcome::Delivered(200), Over::InUse, at(2));
-    let second = gate.judge(&poisoned, 1, missing, Over::InUse, at(3));
+        let first = gate.judge(&poisoned, 1, met.clone(), Over::InUse, at(1));
+        assert_eq!((&first.outcome, first.charge), (&met, Charge::Trial));
+        let first_met = Attempt::new(at(1), first.outcome);
+        let Next::Waiting(after) = poisoned.after(first_met, first.charge, &[Duration::ZERO; 2]) else {
+            panic!("a trial ended an export")
+        };
+        poisoned = after;
+        gate.judge(&export(), 2, Outcome::Delivered(200), Over::InUse, at(2));
+        let second = gate.judge(&poisoned, 1, met, Over::InUse, at(3));
 
-    assert_eq!((second.outcome, second.charge), (Outcome::Refused(404), Charge::Attempt));
-    assert_eq!(gate.allowance(at(3)), Allowance::Due);
+        assert_eq!((second.outcome, second.charge), (Outcome::Refused(status), Charge::Attempt));
+        assert_eq!(gate.allowance(at(3)), Allowance::Due);
+    }
 }
 
 #[test]
