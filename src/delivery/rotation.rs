@@ -29,6 +29,8 @@ pub(super) struct Rotation {
     in_use: Sender,
     /// The pair before, or the newer one while the receiver refuses that.
     reserve: Option<Sender>,
+    /// Over which the receiver last took something.
+    accepted: Option<u64>,
     refusal: Option<Refusal>,
     /// A good pair on file that is not valid yet.
     next: Option<ClientTls>,
@@ -87,7 +89,8 @@ impl Certificates {
 
 impl Rotation {
     pub(super) fn new(destination: DestinationId, in_use: Sender, clock: Clock) -> Self {
-        Self { destination, clock, in_use, reserve: None, refusal: None, next: None, problem: None }
+        let (reserve, accepted, refusal, next, problem) = Default::default();
+        Self { destination, clock, in_use, reserve, accepted, refusal, next, problem }
     }
 
     /// What POSTs go out with.
@@ -120,7 +123,8 @@ impl Rotation {
         let destination = &self.destination;
         let waits = self.next.take_if(|next| *next == tls);
         if tls == self.in_use.tls {
-            if self.refusal.take().is_some() {
+            // Otherwise it is the newest one itself, which is being tried again.
+            if self.is_back() && self.refusal.take().is_some() {
                 info!(%destination, "the certificate that was refused is not on file any more");
                 self.reserve = None;
             }
@@ -199,6 +203,9 @@ impl Rotation {
     /// Takes note of what a POST over the pair in use met.
     pub(super) fn met(&mut self, export: &Export, outcome: &Outcome) {
         let is_back = self.is_back();
+        if let Outcome::Delivered(_) = outcome {
+            self.accepted = Some(self.in_use.number);
+        }
         match (outcome, &mut self.refusal) {
             (Outcome::Delivered(_), refusal @ Some(_)) if !is_back => {
                 *refusal = None;
@@ -229,9 +236,10 @@ impl Rotation {
     fn replace(&mut self, tls: &ClientTls) -> Result<(), MutualClientError> {
         let newest = self.reserve.as_ref().map_or(0, |reserve| reserve.number).max(self.in_use.number);
         let new = self.in_use.with(tls.clone(), newest + 1)?;
-        // While the receiver refuses the newest, what it takes is what is kept.
-        let before = tls.with_credentials(self.in_use.tls.credentials().clone());
-        let before = self.in_use.with(before, self.in_use.number)?;
+        // The pair that the receiver is known to take is kept, however many came after it unused.
+        let taken = self.reserve.as_ref().filter(|reserve| Some(reserve.number) == self.accepted);
+        let before = taken.filter(|reserve| reserve.is_usable()).unwrap_or(&self.in_use);
+        let before = before.with(tls.with_credentials(before.tls.credentials().clone()), before.number)?;
         let (destination, certificate) = (&self.destination, new.fingerprint());
         let until = tls.credentials().not_after();
         info!(%destination, %certificate, before = %before.fingerprint(), %until, "new certificate is in use");
