@@ -7,8 +7,11 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use jiff::{SignedDuration, civil::DateTime};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
 /// An instant in whole milliseconds since the Unix epoch, UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -28,7 +31,17 @@ impl Timestamp {
 
     /// Reads RFC 3339, for example `2022-01-11T21:24:39Z`.
     pub fn parse(text: &str) -> Option<Self> {
-        text.parse::<jiff::Timestamp>().ok().map(|time| Self(time.as_millisecond()))
+        match text.parse::<jiff::Timestamp>() {
+            Ok(time) => Some(Self(time.as_millisecond())),
+            Err(_) => Self::parse_last_day(text),
+        }
+    }
+
+    /// jiff's instants end with room for each time zone, a day before the year 9999 does; certificates that never expire
+    /// are valid until its last second.
+    fn parse_last_day(text: &str) -> Option<Self> {
+        let time: DateTime = text.strip_suffix('Z')?.parse().ok()?;
+        i64::try_from(time.duration_since(EPOCH).as_millis()).ok().map(Self)
     }
 
     /// How long ago `earlier` was; zero if it lies ahead (the wall clock may have been set back).
@@ -42,7 +55,10 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_second(self.0.div_euclid(1000)) {
             Ok(time) => write!(f, "{time}"),
-            Err(_) => write!(f, "{}ms", self.0),
+            Err(_) => match EPOCH.checked_add(SignedDuration::from_secs(self.0.div_euclid(1000))) {
+                Ok(time) => write!(f, "{time}Z"),
+                Err(_) => write!(f, "{}ms", self.0),
+            },
         }
     }
 }
@@ -131,6 +147,17 @@ mod tests {
         assert_eq!(Timestamp::from_millis(1_641_936_279_999).to_string(), "2022-01-11T21:24:39Z");
         assert_eq!(Timestamp::parse("2022-01-11T21:24:39Z"), Some(Timestamp::from_millis(1_641_936_279_000)));
         assert_eq!(Timestamp::from_millis(-1).to_string(), "1969-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn timestamp_reaches_the_last_second_of_the_year_9999() {
+        let last = Timestamp::from_millis(253_402_300_799_000);
+        assert_eq!(last.to_string(), "9999-12-31T23:59:59Z");
+        assert_eq!(Timestamp::parse("9999-12-31T23:59:59Z"), Some(last));
+        assert_eq!(Timestamp::from_millis(i64::MAX).to_string(), format!("{}ms", i64::MAX));
+        for text in ["", "Z", "9999-12-31", "9999-12-31T23:59:59", "10000-01-01T00:00:00Z"] {
+            assert_eq!(Timestamp::parse(text), None, "{text}");
+        }
     }
 
     #[tokio::test]

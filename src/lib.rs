@@ -32,6 +32,7 @@
 //! | [`delivery`] | exports go out: claim, post, judge, settle |
 //! | [`destination`] | where exports go: settings and payload |
 //! | [`tls`] | the TLS policy, and its proof on each connection |
+//! | [`certificate`] | what certificates, and the files that hold them, say |
 //!
 //! Around them: [`config`] reads `postern.toml` and its drop-ins; [`app`] builds, starts and ends everything; [`listen`] is the HTTP
 //! listener; [`admin`] is what operators ask and tell, with [`metrics`]; [`clock`] hands time in; [`cli`] is the command line.
@@ -40,6 +41,7 @@
 pub mod admin;
 pub mod app;
 pub mod audience;
+pub mod certificate;
 pub mod cli;
 pub mod clock;
 pub mod config;

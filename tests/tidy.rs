@@ -13,9 +13,9 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rustls::", &["src/tls/"]),
     ("tokio_rustls::", &["src/tls/"]),
     ("rcgen::", &["src/tls/"]),
-    ("x509_parser::", &["src/tls/"]),
+    ("x509_parser::", &["src/certificate/", "src/tls/"]),
     ("webpki_roots::", &["src/tls/"]),
-    ("aws_lc_rs::", &["src/tls/"]),
+    ("aws_lc_rs::", &["src/certificate/", "src/tls/"]),
     ("reqwest::", &["src/tls/"]),
     ("axum::", &["src/inlet/", "src/admin/", "src/listen.rs"]),
     ("utoipa::", &["src/admin/"]),
@@ -43,6 +43,23 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("src/store/", &["pipeline", "inlet", "delivery", "tls", "audience", "listen", "admin"]),
     ("src/inlet/", &["delivery", "tls", "destination", "export", "audience", "trigger"]),
     ("src/delivery/", &["inlet", "pipeline", "audience", "profile", "listen", "admin"]),
+    (
+        "src/certificate/",
+        &[
+            "store",
+            "pipeline",
+            "inlet",
+            "delivery",
+            "destination",
+            "export",
+            "profile",
+            "audience",
+            "tls",
+            "listen",
+            "admin",
+            "metrics",
+        ],
+    ),
     ("src/tls/", &["store", "pipeline", "inlet", "delivery", "destination", "export", "profile", "audience"]),
     ("src/listen.rs", &["store", "pipeline", "inlet", "delivery", "tls", "admin"]),
     ("src/admin/", &["inlet"]),
@@ -58,7 +75,8 @@ const TOP: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that do no I/O and know no clock.
-const PURE: &[&str] = &["src/profile/", "src/audience/", "src/destination/", "src/trigger.rs", "src/export.rs"];
+const PURE: &[&str] =
+    &["src/profile/", "src/audience/", "src/destination/", "src/certificate/", "src/trigger.rs", "src/export.rs"];
 const IMPURE: &[&str] = &["tokio::", "std::fs", "std::net", "std::thread", "crate::metrics", "tracing::", "Clock"];
 
 /// Words of other products, and words that say nothing.

@@ -15,8 +15,8 @@ use rustls::{
 };
 use x509_parser::{certificate::X509Certificate, parse_x509_certificate};
 
-use super::{file, fingerprint::Fingerprint, provider};
-use crate::clock::Timestamp;
+use super::{file, provider};
+use crate::{certificate::Fingerprint, clock::Timestamp};
 
 /// A client certificate with its chain and key, checked as far as files can be checked. An expired one loads: it holds
 /// the destinations that use it, but stops nothing else, so ask [`Credentials::validity_at`] before use.

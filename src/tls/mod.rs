@@ -29,7 +29,6 @@
 mod client;
 mod credentials;
 mod file;
-mod fingerprint;
 pub mod issue;
 pub mod listener;
 mod post_error;
@@ -46,12 +45,12 @@ use rustls::{RootCertStore, crypto::CryptoProvider};
 pub use self::{
     client::{Answer, Limits, MutualClient, MutualClientError},
     credentials::{Credentials, CredentialsError, Validity},
-    fingerprint::{Fingerprint, NotAFingerprint},
     post_error::PostError,
     proof::NotMutual,
     roots::RootsError,
     url::{HttpsUrl, NotHttps},
 };
+pub use crate::certificate::{Fingerprint, NotAFingerprint};
 
 /// Where our certificate and the trusted roots are read from.
 #[derive(Clone, Debug, PartialEq, Eq)]

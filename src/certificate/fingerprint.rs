@@ -3,14 +3,13 @@
 use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a SHA-256 digest.
 const DIGEST_BYTES: usize = 32;
 
-/// SHA-256 of a certificate. As text: 64 lower-case hexadecimal digits, as `openssl x509 -fingerprint -sha256` shows
-/// them without its colons.
+/// SHA-256 of a certificate, or of a public key. As text: 64 lower-case hexadecimal digits, as
+/// `openssl x509 -fingerprint -sha256` shows them without its colons.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Fingerprint([u8; DIGEST_BYTES]);
@@ -21,9 +20,9 @@ pub struct Fingerprint([u8; DIGEST_BYTES]);
 pub struct NotAFingerprint;
 
 impl Fingerprint {
-    /// Of a certificate.
-    pub(super) fn of(certificate: &CertificateDer<'_>) -> Self {
-        let digest = digest(&SHA256, certificate);
+    /// Of what is encoded so: a certificate, or a public key with its algorithm.
+    pub fn of(der: &[u8]) -> Self {
+        let digest = digest(&SHA256, der);
         Self(digest.as_ref().try_into().expect("SHA-256 gives 32 bytes"))
     }
 }
@@ -68,7 +67,7 @@ mod tests {
 
     #[test]
     fn fingerprint_survives_text() {
-        let fingerprint = Fingerprint::of(&CertificateDer::from(b"abc".to_vec()));
+        let fingerprint = Fingerprint::of(b"abc");
         let text = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
         assert_eq!(fingerprint.to_string(), text);
