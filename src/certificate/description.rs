@@ -11,7 +11,7 @@ use x509_parser::{
 use super::{
     fingerprint::Fingerprint,
     key::Key,
-    name::{common, distinguished, general, hex},
+    name::{distinguished, first_common_name, general, hex},
     oid,
 };
 use crate::clock::Timestamp;
@@ -23,7 +23,7 @@ const DAY_MILLIS: i64 = 24 * 60 * 60 * 1000;
 pub struct Certificate {
     /// Whom it names, as RFC 4514 writes it; empty if nobody.
     pub subject: String,
-    /// The subject's first common name.
+    /// The first `CN` of the subject.
     pub common_name: Option<String>,
     /// The subject's alternative names.
     pub names: Names,
@@ -108,7 +108,7 @@ impl Certificate {
         self.not_after.as_millis().saturating_sub(now.as_millis()).div_euclid(DAY_MILLIS)
     }
 
-    /// The common name; where there is none, the first alternative name, or the whole subject.
+    /// The `CN`; where there is none, the first alternative name, or the whole subject.
     pub fn called(&self) -> &str {
         let Names { dns, ip, uri, email, other } = &self.names;
         let mut names = self.common_name.iter().chain(dns).chain(ip).chain(uri).chain(email).chain(other);
@@ -124,7 +124,7 @@ impl Certificate {
         let validity = certificate.validity();
         let mut described = Self {
             subject: distinguished(certificate.subject()),
-            common_name: common(certificate.subject()),
+            common_name: first_common_name(certificate.subject()),
             names: Names::default(),
             issuer: distinguished(certificate.issuer()),
             serial: serial(certificate.raw_serial()),

@@ -15,8 +15,8 @@ pub(super) fn distinguished(name: &X509Name<'_>) -> String {
     reversed(name.iter().map(|part| reversed(part.iter().map(attribute), "+")), ",")
 }
 
-/// The first common name.
-pub(super) fn common(name: &X509Name<'_>) -> Option<String> {
+/// The first `CN`.
+pub(super) fn first_common_name(name: &X509Name<'_>) -> Option<String> {
     name.iter_common_name().next().map(|part| plain(&text(part.attr_value()).unwrap_or_default()))
 }
 
