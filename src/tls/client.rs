@@ -151,7 +151,7 @@ impl MutualClient {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that makes a client's TLS settings")]
-fn config(tls: &ClientTls) -> Result<ClientConfig, rustls::Error> {
+pub(super) fn config(tls: &ClientTls) -> Result<ClientConfig, rustls::Error> {
     let resolver = ProvingResolver(Arc::clone(tls.credentials.certified()));
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])?
@@ -160,8 +160,13 @@ fn config(tls: &ClientTls) -> Result<ClientConfig, rustls::Error> {
     // A resumed handshake asks for no certificate, and early data goes out before anything is proven.
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = alpn();
     Ok(config)
+}
+
+/// The one protocol that is spoken inside TLS.
+pub(super) fn alpn() -> Vec<Vec<u8>> {
+    vec![b"http/1.1".to_vec()]
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<String> {

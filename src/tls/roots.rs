@@ -49,12 +49,17 @@ pub enum RootsError {
 /// Reads whom a client trusts.
 pub(super) fn load(source: &RootsSource) -> Result<RootCertStore, RootsError> {
     match source {
-        RootsSource::Public => Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }),
+        RootsSource::Public => Ok(public()),
         RootsSource::File(path) => {
             let text = file::read(path).map_err(|source| RootsError::Unreadable { path: path.clone(), source })?;
             from_pem(path, &text)
         }
     }
+}
+
+/// The public web's authorities.
+pub(super) fn public() -> RootCertStore {
+    RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
 }
 
 fn from_pem(path: &Path, text: &[u8]) -> Result<RootCertStore, RootsError> {
