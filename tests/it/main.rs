@@ -20,6 +20,7 @@ mod operate;
 mod operations;
 mod outage;
 mod package;
+mod probe;
 mod profiles;
 mod published;
 mod reload;
