@@ -20,6 +20,7 @@ mod operate;
 mod operations;
 mod outage;
 mod package;
+mod peers;
 mod probe;
 mod profiles;
 mod published;
