@@ -6,8 +6,10 @@ mod key;
 mod name;
 mod oid;
 
+pub(crate) use self::name::plain;
 pub use self::{
     description::{Certificate, Malformed, NameConstraints, Names},
     fingerprint::{Fingerprint, NotAFingerprint},
     key::Key,
+    name::distinguished_name,
 };

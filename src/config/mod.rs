@@ -5,6 +5,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 mod audience;
@@ -133,6 +134,11 @@ pub fn admin_socket(path: &Path) -> Result<PathBuf, ConfigError> {
         Err(ConfigError::Missing(_) | ConfigError::Unreadable(..)) => Ok(PathBuf::from(SOCKET)),
         files => Ok(whereabouts(&files?)?.1),
     }
+}
+
+/// Reads a duration as the configuration writes it: a whole number and a unit, such as `500ms`.
+pub fn duration(text: &str) -> Option<Duration> {
+    duration::parse(text)
 }
 
 /// The folder of the store, going by the files as far as they can be read: a stopped store can be mended whatever else is

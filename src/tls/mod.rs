@@ -32,6 +32,7 @@ mod file;
 pub mod issue;
 pub mod listener;
 mod post_error;
+pub mod probe;
 mod proof;
 mod roots;
 mod unanswered;

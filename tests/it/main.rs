@@ -22,6 +22,8 @@ mod operate;
 mod operations;
 mod outage;
 mod package;
+mod peers;
+mod probe;
 mod profiles;
 mod published;
 mod reload;
