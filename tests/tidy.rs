@@ -14,6 +14,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tokio_rustls::", &["src/tls/"]),
     ("rcgen::", &["src/tls/"]),
     ("x509_parser::", &["src/tls/"]),
+    ("pem::", &["src/tls/"]),
     ("webpki_roots::", &["src/tls/"]),
     ("aws_lc_rs::", &["src/tls/"]),
     ("reqwest::", &["src/tls/"]),

@@ -220,7 +220,8 @@ impl fmt::Debug for Credentials {
     }
 }
 
-struct Leaf {
+/// What is known of a certificate that was checked.
+pub(super) struct Leaf {
     subject: String,
     not_before: Timestamp,
     not_after: Timestamp,
@@ -256,7 +257,8 @@ fn contains(text: &[u8], word: &[u8]) -> bool {
     text.windows(word.len()).any(|window| window == word)
 }
 
-fn check_chain(path: &Path, chain: &[CertificateDer<'static>]) -> Result<Leaf, CredentialsError> {
+/// Checks that each is issued by the next, up to the last one, and that the first is for clients.
+pub(super) fn check_chain(path: &Path, chain: &[CertificateDer<'static>]) -> Result<Leaf, CredentialsError> {
     let parsed = chain
         .iter()
         .enumerate()
@@ -317,7 +319,8 @@ fn is_about_time(error: &rustls::CertificateError) -> bool {
     matches!(error, Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. })
 }
 
-fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {
+/// Reads a certificate, and nothing after it.
+pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {
     match parse_x509_certificate(der) {
         Ok(([], certificate)) => Ok(certificate),
         Ok(_) => Err("bytes follow the certificate".to_owned()),
@@ -329,6 +332,7 @@ fn malformed(path: &Path, index: usize, reason: String) -> CredentialsError {
     CredentialsError::CertificateMalformed { path: path.to_owned(), position: index + 1, reason }
 }
 
-fn instant(seconds: i64) -> Timestamp {
+/// An instant as certificates count it.
+pub(super) fn instant(seconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds.saturating_mul(1000))
 }
