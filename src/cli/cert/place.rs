@@ -46,11 +46,26 @@ pub(super) fn create(folder: &Path, pieces: &[Piece<'_>]) -> Result<(), Failure>
 }
 
 fn make_folder(folder: &Path) -> Result<bool, Failure> {
-    match DirBuilder::new().mode(FOLDER_MODE).create(folder) {
+    let make = || {
+        DirBuilder::new().mode(FOLDER_MODE).create(folder)?;
+        if let Some(group) = service_group(folder_of(folder))? {
+            let folder = File::open(folder)?;
+            fchown(&folder, None, Some(group))?;
+            folder.set_permissions(Permissions::from_mode(FOLDER_MODE))?;
+        }
+        sync_folder(folder)
+    };
+    match make() {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(failed("make the folder", folder, &error)),
     }
+}
+
+/// The group that the service is in, if the folder is the service's: root's own, and of another group than root's.
+fn service_group(folder: &Path) -> io::Result<Option<u32>> {
+    let folder = fs::metadata(folder)?;
+    Ok(Some(folder.gid()).filter(|group| folder.uid() == 0 && *group != 0))
 }
 
 /// Writes files where there are none, all of them or none.
@@ -173,12 +188,10 @@ struct Rights {
 
 impl Rights {
     fn of_new(path: &Path, access: Access) -> io::Result<Self> {
-        let folder = fs::metadata(folder_of(path))?;
-        let is_services = folder.uid() == 0 && folder.gid() != 0;
-        Ok(match access {
-            Access::Everybody => Self { mode: 0o644, owner: None, group: None },
-            Access::Service if is_services => Self { mode: 0o640, owner: None, group: Some(folder.gid()) },
-            Access::Service | Access::Owner => Self { mode: 0o600, owner: None, group: None },
+        Ok(match (access, service_group(folder_of(path))?) {
+            (Access::Everybody, _) => Self { mode: 0o644, owner: None, group: None },
+            (Access::Service, group @ Some(_)) => Self { mode: 0o640, owner: None, group },
+            (Access::Service, None) | (Access::Owner, _) => Self { mode: 0o600, owner: None, group: None },
         })
     }
 
