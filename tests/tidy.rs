@@ -180,7 +180,8 @@ fn arrows_point_one_way() {
 #[test]
 fn words_are_those_of_the_field() {
     for (name, text) in sources() {
-        let lower = text.to_lowercase();
+        // X.509 has common names.
+        let lower = text.to_lowercase().replace("common name", "").replace("common-name", "");
         for word in BANNED {
             let found = lower.match_indices(word).any(|(at, _)| {
                 let edge = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric() && c != '_');

@@ -44,7 +44,7 @@ pub(in crate::cli) struct NewAuthority {
     /// Most authorities between it and a certificate that it or they issue; a root has no limit, others 0, if nothing is said
     #[arg(long, value_name = "COUNT")]
     path_length: Option<u8>,
-    /// How long it is valid, such as 36h, 90d or 10y [default: 10y, under another one 5y]
+    /// How long it is valid, such as 36h, 90d or 10y [default: 10y; under another one 5y, or as long as that one]
     #[arg(long, value_name = "TIME")]
     lifetime: Option<Lifetime>,
     #[command(flatten)]
@@ -125,17 +125,24 @@ pub(super) fn issue(verb: IssueVerb) -> Result<(), Failure> {
 
 fn authority(wanted: &NewAuthority, now: Timestamp) -> Result<(), Failure> {
     let NewAuthority { common_name, under, path_length, lifetime, subject, key, out: Out { folder, output } } = wanted;
-    let template = |name: &str, or_else| Template {
+    let template = |name: &str, period| Template {
         subject: subject.named(Some(common_name.as_deref().unwrap_or(name))),
         names: Vec::new(),
-        period: lifetime.unwrap_or(or_else).from(now),
+        period,
         key: key.key,
     };
     let made = match under {
-        None => Authority::root(&template("Private authority", ROOT_LIFETIME), *path_length),
-        Some(above) => Authority::open(above, now)
-            .map_err(refused)?
-            .issue_authority(&template("Private intermediate authority", SUBORDINATE_LIFETIME), *path_length),
+        None => {
+            let period = lifetime.unwrap_or(ROOT_LIFETIME).from(now);
+            Authority::root(&template("Private authority", period), *path_length)
+        }
+        Some(above) => {
+            let above = Authority::open(above, now).map_err(refused)?;
+            let Period { from, until } = SUBORDINATE_LIFETIME.from(now);
+            let longest = Period { from, until: until.min(above.until()) };
+            let period = lifetime.map_or(longest, |lifetime| lifetime.from(now));
+            above.issue_authority(&template("Private intermediate authority", period), *path_length)
+        }
     };
     let made = made.map_err(refused)?;
     let (certificate, key) = (folder.join(Authority::CERTIFICATE_FILE), folder.join(Authority::KEY_FILE));

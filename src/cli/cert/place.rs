@@ -109,8 +109,8 @@ enum Present {
 }
 
 impl Replacement {
-    /// Prepares it, in the present file's mode and for its owner; nothing when that says the same already. `word` is what the file
-    /// that was kept before must hold, if there is one: another's is not touched.
+    /// Prepares it, in the present file's mode and for its owner; nothing when that says the same already. `word` is what all these
+    /// files have: one without it is somebody's own, and not touched.
     pub(super) fn prepare(path: &Path, bytes: &[u8], access: Access, word: &str) -> Result<Option<Self>, Failure> {
         let failed = |error: io::Error| failed("replace", path, &error);
         let path = path.to_owned();
@@ -131,9 +131,10 @@ impl Replacement {
         if present == bytes {
             return Ok(None);
         }
-        let rights = Rights::of_present(&metadata, access);
+        is_ours(&path, &present, word)?;
         let kept = with_suffix(&path, ".previous");
         may_replace(&kept, &present, word)?;
+        let rights = Rights::of_present(&metadata, access);
         let staged = stage(&path, bytes, rights).map_err(failed)?;
         let copy = stage(&path, &present, rights).map_err(failed)?;
         Ok(Some(Self { path: path.clone(), staged, present: Present::Kept(copy, kept) }))
@@ -159,7 +160,7 @@ impl Replacement {
     }
 }
 
-/// Refuses to lose a file that is not what we kept there before.
+/// Refuses to lose what was not kept there by us before.
 fn may_replace(kept: &Path, present: &[u8], word: &str) -> Result<(), Failure> {
     let before = match kept.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -167,15 +168,23 @@ fn may_replace(kept: &Path, present: &[u8], word: &str) -> Result<(), Failure> {
         Ok(_) => Vec::new(),
         Err(error) => return Err(failed("read", kept, &error)),
     };
-    if !before.windows(word.len()).any(|window| window == word.as_bytes()) {
-        let message =
-            format_args!("{} is in the way: what is replaced would be kept there; move it away", kept.display());
-        return Err(Failure::of(Exit::Failed, message));
-    }
+    is_ours(kept, &before, word)?;
     if before != present {
         talk(format_args!("{} is replaced by what is in place now", kept.display()));
     }
     Ok(())
+}
+
+/// Refuses to replace a file of another kind.
+fn is_ours(path: &Path, bytes: &[u8], word: &str) -> Result<(), Failure> {
+    match bytes.windows(word.len()).any(|window| window == word.as_bytes()) {
+        true => Ok(()),
+        false => {
+            let (path, word) = (path.display(), word.trim_end_matches('-').to_lowercase());
+            let message = format_args!("{path} is in the way: it is no {word}, and it would be lost; move it away");
+            Err(Failure::of(Exit::Failed, message))
+        }
+    }
 }
 
 /// A file's mode, and to whom it is given.
@@ -250,4 +259,26 @@ fn failed(what: &str, path: &Path, error: &io::Error) -> Failure {
         _ => Exit::Failed,
     };
     Failure::of(exit, format_args!("cannot {what} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_files_come_into_being_or_none() {
+        let desk = tempfile::tempdir().unwrap();
+        let folder = desk.path().join("new");
+        let piece = |name: &str| Piece { path: folder.join(name), text: "text", access: Access::Owner };
+
+        // The second finds the first in its place.
+        assert!(create(&folder, &[piece("a"), piece("a")]).is_err());
+        assert!(!folder.exists());
+        assert!(create(&folder, &[piece("a"), piece("b")]).is_ok());
+        assert!(create(&folder, &[piece("c"), piece("b")]).is_err());
+
+        let mut names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["a", "b"]);
+    }
 }

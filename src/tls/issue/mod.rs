@@ -226,6 +226,11 @@ impl Authority {
         self.issuer.key().serialize_pem()
     }
 
+    /// The last instant at which it and those above it are valid: nothing that it issues is valid for longer.
+    pub fn until(&self) -> Timestamp {
+        self.limits.until
+    }
+
     /// True when it vouches for itself.
     pub fn is_root(&self) -> bool {
         self.intermediates_pem.is_empty()
@@ -282,7 +287,12 @@ impl Authority {
 
     fn covers(&self, template: &Template) -> Result<(), IssueError> {
         let (until, authority) = (template.period.until, self.limits.until);
-        if until > authority { Err(IssueError::BeyondAuthority { until, authority }) } else { Ok(()) }
+        // Certificates count in seconds.
+        if until.as_millis() / 1000 > authority.as_millis() / 1000 {
+            Err(IssueError::BeyondAuthority { until, authority })
+        } else {
+            Ok(())
+        }
     }
 }
 

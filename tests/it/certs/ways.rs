@@ -6,13 +6,7 @@ use postern::tls::issue::Issued;
 use serde_json::json;
 
 use super::{Desk, answer};
-use crate::support::{
-    appliance::Appliance,
-    pki::Pki,
-    receiver::Receiver,
-    sender::update,
-    socket::Done,
-};
+use crate::support::{appliance::Appliance, pki::Pki, receiver::Receiver, sender::update, socket::Done};
 
 const README: &str = include_str!("../../../certs/README.md");
 
