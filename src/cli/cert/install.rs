@@ -9,11 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
-use super::{
-    in_a_line,
-    place::{Access, Replacement},
-    refused, tell,
-};
+use super::{in_a_line, place::Access, refused, replace::Replacement, tell};
 use crate::{
     cli::{ConfigFile, Failure, Output, exit::Exit, print},
     clock::Clock,

@@ -6,12 +6,12 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{
-    NewKey, SubjectParts, in_a_line,
+    New, in_a_line,
     place::{self, Access, Piece},
     refused, shown, stem, summary, tell,
 };
 use crate::{
-    cli::{Failure, Output, print},
+    cli::{Failure, print},
     clock::{Clock, Timestamp},
     tls::issue::{Authority, Period, Purpose, Subject, SubjectAltName, Template},
 };
@@ -48,11 +48,7 @@ pub(in crate::cli) struct NewAuthority {
     #[arg(long, value_name = "TIME")]
     lifetime: Option<Lifetime>,
     #[command(flatten)]
-    subject: SubjectParts,
-    #[command(flatten)]
-    key: NewKey,
-    #[command(flatten)]
-    out: Out,
+    new: New,
 }
 
 #[derive(Args)]
@@ -89,20 +85,7 @@ struct Leaf {
     #[arg(long, value_name = "TIME", default_value = "90d")]
     lifetime: Lifetime,
     #[command(flatten)]
-    subject: SubjectParts,
-    #[command(flatten)]
-    key: NewKey,
-    #[command(flatten)]
-    out: Out,
-}
-
-#[derive(Args)]
-struct Out {
-    /// The folder of the new files; it is made if it is not there
-    #[arg(long = "out", value_name = "DIR")]
-    folder: PathBuf,
-    #[command(flatten)]
-    output: Output,
+    new: New,
 }
 
 pub(super) fn issue(verb: IssueVerb) -> Result<(), Failure> {
@@ -114,22 +97,22 @@ pub(super) fn issue(verb: IssueVerb) -> Result<(), Failure> {
             let name = common_name.clone().unwrap_or_else(|| first.clone());
             // A long name stands among the others alone.
             let common_name = common_name.or(Some(first).filter(|first| first.len() <= 64));
-            let subject = leaf.subject.named(common_name.as_deref());
+            let subject = leaf.new.subject.named(common_name.as_deref());
             issue_leaf(Purpose::Server, &name, subject, names, &leaf, now)
         }
         IssueVerb::Client(Client { common_name, names, leaf }) => {
-            issue_leaf(Purpose::Client, &common_name, leaf.subject.named(Some(&common_name)), names, &leaf, now)
+            issue_leaf(Purpose::Client, &common_name, leaf.new.subject.named(Some(&common_name)), names, &leaf, now)
         }
     }
 }
 
 fn authority(wanted: &NewAuthority, now: Timestamp) -> Result<(), Failure> {
-    let NewAuthority { common_name, under, path_length, lifetime, subject, key, out: Out { folder, output } } = wanted;
+    let NewAuthority { common_name, under, path_length, lifetime, new: New { subject, key, folder, output } } = wanted;
     let template = |name: &str, period| Template {
         subject: subject.named(Some(common_name.as_deref().unwrap_or(name))),
         names: Vec::new(),
         period,
-        key: key.key,
+        key: *key,
     };
     let made = match under {
         None => {
@@ -174,11 +157,11 @@ fn issue_leaf(
     name: &str,
     subject: Subject,
     names: Vec<SubjectAltName>,
-    Leaf { authority: above, lifetime, subject: _, key, out: Out { folder, output } }: &Leaf,
+    Leaf { authority: above, lifetime, new: New { subject: _, key, folder, output } }: &Leaf,
     now: Timestamp,
 ) -> Result<(), Failure> {
     let authority = Authority::open(above, now).map_err(refused)?;
-    let template = Template { subject, names, period: lifetime.from(now), key: key.key };
+    let template = Template { subject, names, period: lifetime.from(now), key: *key };
     let issued = authority.issue(&template, purpose).map_err(refused)?;
     let file = |kind| folder.join(format!("{}.{kind}", stem(name)));
     let (certificate, key) = (file("crt"), file("key"));

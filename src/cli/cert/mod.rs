@@ -1,16 +1,23 @@
 //! `postern cert`: certificates are issued, asked for, put in place and handed out.
 
-use std::{io, path::PathBuf};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
-use clap::{Args, Subcommand, builder::PossibleValuesParser, builder::TypedValueParser};
+use clap::{
+    Args, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 
 mod export;
 mod install;
 mod issue;
 mod place;
+mod replace;
 mod request;
 
-use super::{Failure, exit::Exit, print};
+use super::{Failure, Output, exit::Exit, print};
 use crate::tls::{
     bundle::{self, Summary},
     issue::{IssueError, KeyKind, Subject},
@@ -72,12 +79,19 @@ impl SubjectParts {
     }
 }
 
-/// The key that is made.
+/// What is made: whom it names, its key, and where it goes.
 #[derive(Args)]
-struct NewKey {
+struct New {
+    #[command(flatten)]
+    subject: SubjectParts,
     /// The kind of key that is made
     #[arg(long, value_name = "KIND", default_value = "p256", value_parser = key_kinds())]
     key: KeyKind,
+    /// The folder of the new files; it is made if it is not there
+    #[arg(long = "out", value_name = "DIR")]
+    folder: PathBuf,
+    #[command(flatten)]
+    output: Output,
 }
 
 fn key_kinds() -> impl TypedValueParser<Value = KeyKind> {
@@ -115,7 +129,7 @@ fn summary(pem: &str) -> Result<Summary, Failure> {
 }
 
 /// A line about a file that is there now.
-fn tell(path: &std::path::Path, what: &dyn std::fmt::Display) -> Result<(), Failure> {
+fn tell(path: &Path, what: &dyn fmt::Display) -> Result<(), Failure> {
     print(&format_args!("{}: {what}", path.display()))
 }
 
@@ -125,7 +139,7 @@ fn in_a_line(Summary { subject, not_after, fingerprint, .. }: &Summary) -> Strin
 }
 
 /// A path as a shell takes it.
-fn shown(path: &PathBuf) -> String {
+fn shown(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_alphanumeric() || "/._-+:@%,=".contains(c);
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }

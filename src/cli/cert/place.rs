@@ -12,7 +12,7 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-use crate::cli::{Failure, exit::Exit, talk};
+use crate::cli::{Failure, exit::Exit};
 
 const FOLDER_MODE: u32 = 0o750;
 
@@ -94,109 +94,16 @@ pub(super) fn write(pieces: &[Piece<'_>]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A file's new contents beside it, complete, and what is there now, to be kept as `*.previous`.
-#[must_use = "put() puts it in place"]
-pub(super) struct Replacement {
-    path: PathBuf,
-    staged: NamedTempFile,
-    present: Present,
-}
-
-enum Present {
-    Nothing,
-    /// It is kept here.
-    Kept(NamedTempFile, PathBuf),
-}
-
-impl Replacement {
-    /// Prepares it, in the present file's mode and for its owner; nothing when that says the same already. `word` is what all these
-    /// files have: one without it is somebody's own, and not touched.
-    pub(super) fn prepare(path: &Path, bytes: &[u8], access: Access, word: &str) -> Result<Option<Self>, Failure> {
-        let failed = |error: io::Error| failed("replace", path, &error);
-        let path = path.to_owned();
-        let metadata = match path.symlink_metadata() {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let rights = Rights::of_new(&path, access).map_err(failed)?;
-                let staged = stage(&path, bytes, rights).map_err(failed)?;
-                return Ok(Some(Self { path: path.clone(), staged, present: Present::Nothing }));
-            }
-            metadata => metadata.map_err(failed)?,
-        };
-        if !metadata.is_file() {
-            let message =
-                format_args!("{} is not a regular file: name the file itself, not what leads to it", path.display());
-            return Err(Failure::of(Exit::Failed, message));
-        }
-        let present = fs::read(&path).map_err(failed)?;
-        if present == bytes {
-            return Ok(None);
-        }
-        is_ours(&path, &present, word)?;
-        let kept = with_suffix(&path, ".previous");
-        may_replace(&kept, &present, word)?;
-        let rights = Rights::of_present(&metadata, access);
-        let staged = stage(&path, bytes, rights).map_err(failed)?;
-        let copy = stage(&path, &present, rights).map_err(failed)?;
-        Ok(Some(Self { path: path.clone(), staged, present: Present::Kept(copy, kept) }))
-    }
-
-    /// Puts it in place, at once for whoever looks; where the file that was there is now, if there was one.
-    pub(super) fn put(self) -> Result<Option<PathBuf>, Failure> {
-        let Self { path, staged, present } = self;
-        let put = || match present {
-            Present::Nothing => {
-                staged.persist_noclobber(&path)?;
-                sync_folder(&path)?;
-                Ok(None)
-            }
-            Present::Kept(copy, kept) => {
-                copy.persist(&kept)?;
-                staged.persist(&path)?;
-                sync_folder(&path)?;
-                Ok(Some(kept))
-            }
-        };
-        put().map_err(|error: io::Error| failed("replace", &path, &error))
-    }
-}
-
-/// Refuses to lose what was not kept there by us before.
-fn may_replace(kept: &Path, present: &[u8], word: &str) -> Result<(), Failure> {
-    let before = match kept.symlink_metadata() {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Ok(metadata) if metadata.is_file() => fs::read(kept).map_err(|error| failed("read", kept, &error))?,
-        Ok(_) => Vec::new(),
-        Err(error) => return Err(failed("read", kept, &error)),
-    };
-    is_ours(kept, &before, word)?;
-    if before != present {
-        talk(format_args!("{} is replaced by what is in place now", kept.display()));
-    }
-    Ok(())
-}
-
-/// Refuses to replace a file of another kind.
-fn is_ours(path: &Path, bytes: &[u8], word: &str) -> Result<(), Failure> {
-    match bytes.windows(word.len()).any(|window| window == word.as_bytes()) {
-        true => Ok(()),
-        false => {
-            let (path, word) = (path.display(), word.trim_end_matches('-').to_lowercase());
-            let message = format_args!("{path} is in the way: it is no {word}, and it would be lost; move it away");
-            Err(Failure::of(Exit::Failed, message))
-        }
-    }
-}
-
 /// A file's mode, and to whom it is given.
 #[derive(Clone, Copy)]
-struct Rights {
+pub(super) struct Rights {
     mode: u32,
     owner: Option<u32>,
     group: Option<u32>,
 }
 
 impl Rights {
-    fn of_new(path: &Path, access: Access) -> io::Result<Self> {
+    pub(super) fn of_new(path: &Path, access: Access) -> io::Result<Self> {
         Ok(match (access, service_group(folder_of(path))?) {
             (Access::Everybody, _) => Self { mode: 0o644, owner: None, group: None },
             (Access::Service, group @ Some(_)) => Self { mode: 0o640, owner: None, group },
@@ -205,14 +112,14 @@ impl Rights {
     }
 
     /// As it is now; a key is closed to everybody, whatever it was.
-    fn of_present(metadata: &fs::Metadata, access: Access) -> Self {
+    pub(super) fn of_present(metadata: &fs::Metadata, access: Access) -> Self {
         let mode = metadata.mode() & if access == Access::Everybody { 0o777 } else { 0o770 };
         Self { mode, owner: Some(metadata.uid()), group: Some(metadata.gid()) }
     }
 }
 
 /// Writes a file that only we can read beside where it will be, then gives it its rights.
-fn stage(path: &Path, bytes: &[u8], Rights { mode, owner, group }: Rights) -> io::Result<NamedTempFile> {
+pub(super) fn stage(path: &Path, bytes: &[u8], Rights { mode, owner, group }: Rights) -> io::Result<NamedTempFile> {
     let mut staged = tempfile::Builder::new().prefix(".").suffix(".new").tempfile_in(folder_of(path))?;
     staged.write_all(bytes)?;
     let file = staged.as_file();
@@ -226,7 +133,7 @@ fn stage(path: &Path, bytes: &[u8], Rights { mode, owner, group }: Rights) -> io
     Ok(staged)
 }
 
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder_of(path))?.sync_all()
 }
 
@@ -237,12 +144,6 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
 fn exists(path: &Path) -> Failure {
     let message = format_args!(
         "{} exists already, and nothing is overwritten: choose another folder, or move it away",
@@ -251,7 +152,7 @@ fn exists(path: &Path) -> Failure {
     Failure::of(Exit::Failed, message)
 }
 
-fn failed(what: &str, path: &Path, error: &io::Error) -> Failure {
+pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> Failure {
     let exit = match error.kind() {
         ErrorKind::AlreadyExists => return exists(path),
         ErrorKind::NotFound => Exit::Missing,

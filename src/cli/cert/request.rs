@@ -6,12 +6,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    NewKey, SubjectParts,
+    New,
     place::{self, Access, Piece},
     refused, shown, stem, tell,
 };
 use crate::{
-    cli::{Failure, Output, print},
+    cli::{Failure, print},
     tls::issue::{Request, RequestKey, SubjectAltName},
 };
 
@@ -24,24 +24,17 @@ pub(in crate::cli) struct RequestArguments {
     #[arg(long = "name", value_name = "NAME")]
     names: Vec<SubjectAltName>,
     #[command(flatten)]
-    subject: SubjectParts,
-    #[command(flatten)]
-    key: NewKey,
+    new: New,
     /// Ask for this key, which is there already, instead of making one
     #[arg(long, value_name = "FILE", conflicts_with = "key")]
     existing_key: Option<PathBuf>,
-    /// The folder of the new files; it is made if it is not there
-    #[arg(long = "out", value_name = "DIR")]
-    folder: PathBuf,
-    #[command(flatten)]
-    output: Output,
 }
 
 pub(super) fn request(arguments: &RequestArguments) -> Result<(), Failure> {
-    let RequestArguments { common_name, names, subject, key, existing_key, folder, output } = arguments;
+    let RequestArguments { common_name, names, new: New { subject, key, folder, output }, existing_key } = arguments;
     let signer = match existing_key {
         Some(path) => RequestKey::load(path).map_err(refused)?,
-        None => RequestKey::generate(key.key).map_err(refused)?,
+        None => RequestKey::generate(*key).map_err(refused)?,
     };
     let made = Request::new(&subject.named(Some(common_name)), names, &signer).map_err(refused)?;
     let file = |kind| folder.join(format!("{}.{kind}", stem(common_name)));

@@ -104,4 +104,16 @@ async fn openssl_by_hand() {
 
     delivers(&postern, &receiver, "ada").await;
     assert_eq!(["ca", "server", "client"].map(|name| desk.mode(&format!("made/{name}.key"))), [0o600; 3]);
+    desk.cert("issue client --authority made --common-name edge-002 --out more").succeeds();
+    // The names of these have forms that cannot be written again.
+    for (subject, option) in [("/DC=com/DC=example/CN=x", ""), ("/O=a+CN=x", "-multivalue-rdn")] {
+        let made = desk.path("made/ca");
+        let line =
+            "openssl req -x509 -new -key $0.key -days 99 -addext basicConstraints=critical,CA:TRUE -out $0.crt -subj";
+        let mut make = Command::new("sh");
+        make.args(["-ec", &format!("{line} {subject} {option}")]).arg(made);
+        Done::of(&mut make).succeeds();
+        let done = desk.cert("issue client --authority made --common-name edge-003 --out more");
+        done.refuses(1, "cannot be repeated in what it issues");
+    }
 }
