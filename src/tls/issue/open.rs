@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use rcgen::Issuer;
-use x509_parser::certificate::X509Certificate;
+use x509_parser::{
+    certificate::X509Certificate,
+    x509::{AttributeTypeAndValue, X509Name},
+};
 
 use super::{Authority, KeyError, Limits, PrivateKey};
 use crate::{
@@ -97,9 +100,10 @@ impl Authority {
         if now < from || until < now {
             return Err(OpenError::NotValid { path, subject, from, until });
         }
-        // rcgen takes it for granted that each part of a name has something in it.
-        let is_whole = parsed.subject().iter().all(|part| part.iter().next().is_some());
-        let issuer = if is_whole { Issuer::from_ca_cert_der(own, key.0).ok() } else { None };
+        let issuer = match is_writable(parsed.subject()) {
+            true => Issuer::from_ca_cert_der(own, key.0).ok(),
+            false => None,
+        };
         let Some(issuer) = issuer else { return Err(OpenError::NotRepeatable { path }) };
         Ok(Self {
             issuer,
@@ -119,6 +123,18 @@ fn may_sign(certificate: &X509Certificate<'_>) -> bool {
             Ok(usage) => usage.is_none_or(|usage| usage.value.key_cert_sign()),
             Err(_) => false,
         }
+}
+
+/// False for names that rcgen would stumble over: it takes it for granted that each part holds something, and that each kind of part is
+/// an object identifier that can be.
+fn is_writable(name: &X509Name<'_>) -> bool {
+    name.iter().all(|part| {
+        let is_possible = |kind: &AttributeTypeAndValue<'_>| {
+            let numbers: Option<Vec<u64>> = kind.attr_type().iter().map(Iterator::collect);
+            matches!(numbers.as_deref(), Some([0..=2, 0..=39, ..]))
+        };
+        part.iter().next().is_some() && part.iter().all(is_possible)
+    })
 }
 
 fn path_length(certificate: &X509Certificate<'_>) -> Option<u8> {

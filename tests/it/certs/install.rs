@@ -5,13 +5,16 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
 };
 
-use postern::tls::issue::Authority;
+use postern::tls::{
+    answer::Answer,
+    issue::{Authority, PrivateKey},
+};
 use rcgen::{CertificateSigningRequestParams, ExtendedKeyUsagePurpose, SanType};
 
 use super::{Desk, answer, answer_as, parse};
 use crate::support::{
     appliance::Appliance,
-    pki::{Pki, valid},
+    pki::{Pki, now, valid},
 };
 
 const INSTALL: &str = "install answer.pem --key edge/edge-001.key --certificate edge/edge-001.crt";
@@ -152,6 +155,28 @@ fn refusal_says_why_and_changes_nothing() {
     ] {
         desk.cert(&format!("install {line}")).refuses(code, says);
         assert_eq!(desk.files(), before, "{line}");
+    }
+}
+
+#[test]
+fn answer_with_any_byte_changed_is_refused() {
+    let (desk, leaf) = asked();
+    let key = desk.path("edge/edge-001.key");
+    let key = (&key, &PrivateKey::load(&key).unwrap());
+    desk.write("company.pem", desk.read("company/ca.crt"));
+    let load = |der: &[u8]| {
+        desk.write("answer.der", der);
+        Answer::load(&desk.path("answer.der"), Some(&desk.path("company.pem")), key.0, key.1, now())
+    };
+    let good = parse_der(&leaf);
+    assert!(load(&good).is_ok());
+    for at in 0..good.len() {
+        for mask in [0x01, 0x80, 0xff] {
+            let mut der = good.clone();
+            der[at] ^= mask;
+            assert!(load(&der).is_err(), "byte {at}, {mask:#x}");
+        }
+        assert!(load(&good[..at]).is_err(), "cut at {at}");
     }
 }
 

@@ -199,6 +199,25 @@ fn authority_that_cannot_issue_says_why() {
 }
 
 #[test]
+fn authority_with_any_byte_changed_is_refused_or_used() {
+    let desk = with_authority();
+    let good = desk.certificates("ca/ca.crt")[0].to_vec();
+    let mut opened = 0;
+    for at in 0..good.len() {
+        for mask in [0x01, 0x10, 0x80, 0xff] {
+            let mut der = good.clone();
+            der[at] ^= mask;
+            desk.write("ca/ca.crt", der);
+            let Ok(authority) = Authority::open(&desk.path("ca"), now()) else { continue };
+            opened += 1;
+            // A name that cannot be written again is refused here.
+            let _ = authority.client("edge", valid());
+        }
+    }
+    assert!(opened > 100, "its signature is for those who trust it: {opened}");
+}
+
+#[test]
 fn nothing_outlives_its_authority() {
     let desk = Desk::new();
     desk.cert("issue authority --lifetime 10d --out ca").succeeds();
