@@ -12,6 +12,9 @@ use super::{
 };
 use crate::clock::Timestamp;
 
+/// Longest chain, in certificates: verifiers follow no longer one, and a file may hold thousands that seem to issue each other.
+const CHAIN_MAX: usize = 10;
+
 /// A certificate that may be put in place: it is ours, for clients and valid, and its chain holds.
 pub struct Answer {
     /// PEM: our certificate, then its intermediates in order, without the root.
@@ -162,13 +165,14 @@ impl<'a> Sent<'a> {
 /// the latter goes in: peers that trust either then find their way.
 fn chain_of<'s, 'a>(leaf: &'s Sent<'a>, sent: &'s [Sent<'a>]) -> Vec<&'s Sent<'a>> {
     let mut chain = vec![leaf];
-    loop {
+    while chain.len() < CHAIN_MAX {
         let last = chain[chain.len() - 1];
         let is_above = |one: &&Sent<'_>| last.is_issued_by(one) && !chain.iter().any(|used| used.der == one.der);
         let above = sent.iter().filter(is_above).min_by_key(|one| one.is_self_issued());
         match above {
             Some(above) if !last.is_self_issued() => chain.push(above),
-            _ => return chain,
+            _ => break,
         }
     }
+    chain
 }

@@ -3,9 +3,11 @@
 use std::{
     fs,
     os::unix::fs::{MetadataExt, PermissionsExt, symlink},
+    thread,
 };
 
 use postern::tls::{
+    ClientTls, ClientTlsError, ClientTlsFiles, CredentialsError, RootsSource,
     answer::Answer,
     issue::{Authority, PrivateKey},
 };
@@ -116,6 +118,7 @@ fn refusal_says_why_and_changes_nothing() {
         (format!("{leaf}{root}"), "add it with --chain"),
         (format!("{leaf}{}", desk.read("impostor/ca.crt")), "add it with --chain"),
         (forged, "does not hold"),
+        (nameless.replace(&company, &endless()), "add it with --chain"),
         (desk.read("edge/edge-001.csr"), "but a request"),
         (desk.read("edge/edge-001.key"), "but a private key"),
         ("-----BEGIN PKCS7-----\nMAA=\n-----END PKCS7-----\n".to_owned(), "openssl pkcs7"),
@@ -156,6 +159,29 @@ fn refusal_says_why_and_changes_nothing() {
         desk.cert(&format!("install {line}")).refuses(code, says);
         assert_eq!(desk.files(), before, "{line}");
     }
+}
+
+/// Authorities that seem to issue each other without end: as many as a file may hold.
+fn endless() -> String {
+    let named = |name: &str| {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params
+    };
+    let names = ["Private intermediate authority", "Another"];
+    let [one, other] = [[0, 1], [1, 0]].map(|[subject, issuer]| {
+        let issuer = rcgen::Issuer::new(named(names[issuer]), rcgen::KeyPair::generate().unwrap());
+        named(names[subject]).signed_by(&rcgen::KeyPair::generate().unwrap(), &issuer).unwrap().der().to_vec()
+    });
+    let pem = |number: usize| {
+        let mut der = if number.is_multiple_of(2) { one.clone() } else { other.clone() };
+        // In its signature, which is looked at last.
+        let at = der.len() - 8;
+        der[at..].copy_from_slice(&number.to_be_bytes());
+        pem::encode(&pem::Pem::new("CERTIFICATE", der))
+    };
+    (0..1400).map(pem).collect()
 }
 
 #[test]
@@ -206,6 +232,46 @@ fn what_is_replaced_is_kept_and_the_key_goes_first() {
     let before = desk.files();
     let again = desk.cert(&format!("{renew} --json")).json();
     assert_eq!((again["new"].as_bool(), desk.files() == before), (Some(false), true));
+}
+
+#[test]
+fn reader_meets_whole_files_only_and_a_good_pair_after_each_install() {
+    let (desk, _) = asked();
+    desk.cert("request --common-name edge-001 --key rsa2048 --out other").succeeds();
+    for name in ["edge", "other"] {
+        desk.write(&format!("{name}.pem"), answer(&desk, "company", &format!("{name}/edge-001.csr")));
+    }
+    let install = |name: &str| {
+        let line =
+            format!("install {name}.pem --new-key {name}/edge-001.key --key in-use.key --certificate in-use.crt");
+        desk.cert(&line).succeeds();
+    };
+    let files = ClientTlsFiles {
+        certificate: desk.path("in-use.crt"),
+        key: desk.path("in-use.key"),
+        roots: RootsSource::File(desk.path("root/ca.crt")),
+    };
+    install("edge");
+
+    thread::scope(|scope| {
+        let installs = scope.spawn(|| {
+            for name in ["other", "edge"].repeat(10) {
+                install(name);
+                ClientTls::load(&files).unwrap();
+            }
+        });
+        let mut good = 0;
+        while !installs.is_finished() {
+            match ClientTls::load(&files) {
+                Ok(_) => good += 1,
+                // One of them was read before it changed.
+                Err(ClientTlsError::Credentials(CredentialsError::KeyMismatch { .. })) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        installs.join().unwrap();
+        assert!(good > 20, "{good}");
+    });
 }
 
 #[test]
