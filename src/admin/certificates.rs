@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
-use pem::{EncodeConfig, LineEnding, Pem};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -15,7 +14,7 @@ use crate::{
     certificate::{Certificate, Fingerprint, Names},
     clock::Timestamp,
     delivery::Certificates,
-    tls::Credentials,
+    tls::{Credentials, bundle::to_pem},
 };
 
 /// Where AEP has it.
@@ -172,7 +171,7 @@ impl Described {
         let Names { dns, ip, uri, email, other: _ } = certificate.names;
         Some(Self {
             cert_common_name: name,
-            public_certificate: pem(leaf),
+            public_certificate: to_pem(leaf),
             expiry_date: certificate.not_after.with_millis(),
             not_before: certificate.not_before.with_millis(),
             days_left,
@@ -182,11 +181,7 @@ impl Described {
             serial_number: certificate.serial,
             sha256: certificate.sha256.to_string(),
             spki_sha256: certificate.spki_sha256.to_string(),
-            chain: issuers.into_iter().map(pem).collect(),
+            chain: issuers.into_iter().map(to_pem).collect(),
         })
     }
-}
-
-fn pem(der: &[u8]) -> String {
-    pem::encode_config(&Pem::new("CERTIFICATE", der), EncodeConfig::new().set_line_ending(LineEnding::LF))
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{
+    CredentialsFiles,
     duration::duration,
     file::{Item, Section},
     names::Names,
@@ -69,6 +70,19 @@ pub(super) fn destination(
         max_in_flight: max_in_flight?,
         tls: tls?,
     })
+}
+
+/// Where the destination of that name has its certificate and its key, if this is it and says so. Nothing is loaded or refused.
+pub(super) fn credentials_files(
+    item: &Item<'_>,
+    name: &DestinationId,
+    places: &Places<'_>,
+) -> Option<CredentialsFiles> {
+    let section = item.section("a table [[destination]]")?;
+    section.written("name").filter(|item| item.as_text() == Some(name.as_str()))?;
+    let tls = section.written("tls")?.section("a table with certificate, key and roots")?;
+    let file = |name| tls.written(name).and_then(|item| path(&item, places));
+    Some(CredentialsFiles { certificate: file("certificate")?, key: file("key")? })
 }
 
 fn audiences(item: &Item<'_>, ids: &Names) -> Option<Vec<AudienceId>> {

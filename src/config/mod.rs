@@ -31,7 +31,12 @@ use reading::Reading;
 use secret::Places;
 use settings::Settings;
 
-use crate::{audience::Audience, destination::Destination, inlet::Inlet, store::Keeping};
+use crate::{
+    audience::Audience,
+    destination::{Destination, DestinationId},
+    inlet::Inlet,
+    store::Keeping,
+};
 
 /// Most inlets: each has its own routes and metrics.
 const INLETS_MAX: usize = 100;
@@ -148,6 +153,38 @@ pub fn duration(text: &str) -> Option<Duration> {
 /// [`ConfigError::Missing`], and when what they say of it is wrong.
 pub fn state_dir(path: &Path) -> Result<PathBuf, ConfigError> {
     Ok(whereabouts(&Files::read(path)?)?.0)
+}
+
+/// Where a destination's certificate and key are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CredentialsFiles {
+    /// PEM: our certificate, then its intermediates.
+    pub certificate: PathBuf,
+    /// PEM: its private key.
+    pub key: PathBuf,
+}
+
+/// Where a destination's certificate and key are, going by the files as far as they can be read: what is missing there, or
+/// wrong, is what somebody wants to put in place.
+///
+/// # Errors
+/// [`ConfigError::Missing`], and when the destination is not found and something is wrong with the files.
+pub fn credentials_files(path: &Path, name: &DestinationId) -> Result<Option<CredentialsFiles>, ConfigError> {
+    let files = Files::read(path)?;
+    let reading = Reading::new(&files.sources);
+    let tables = reading.parse();
+    let places = files.places();
+    let mut found = None;
+    Section::root(&tables, &reading).all("destination", DESTINATIONS_MAX, |item| {
+        found = found.take().or(destination::credentials_files(&item, name, &places));
+        Some(())
+    });
+    drop(tables);
+    let problems = reading.end().0;
+    match found {
+        None if !problems.is_empty() => Err(ConfigError::Invalid(problems)),
+        found => Ok(found),
+    }
 }
 
 /// The folder of the store, and the socket.

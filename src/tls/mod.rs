@@ -26,6 +26,8 @@
 //! Revocation lists and OCSP: a private authority's answer is a short lifetime, and an air-gapped site cannot ask.
 //! Whether the *receiver* verifies the certificate it asked for, nobody can see from here.
 
+pub mod answer;
+pub mod bundle;
 mod client;
 mod credentials;
 mod file;

@@ -3,6 +3,7 @@
 
 mod bad_disk;
 mod certificates;
+mod certs;
 mod cli;
 mod clock;
 mod config;

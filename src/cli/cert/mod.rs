@@ -1,13 +1,40 @@
-//! `postern cert …`: certificates, ours and those of others.
+//! `postern cert`: certificates, ours and those of others: proved, issued, asked for, put in place, handed out.
 
-use clap::Subcommand;
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+};
 
-use super::Failure;
+use clap::{
+    Args, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 
+mod export;
+mod install;
+mod issue;
+mod place;
 mod probe;
+mod replace;
+mod request;
+
+use super::{Failure, Output, exit::Exit, print};
+use crate::tls::{
+    bundle::{self, Summary},
+    issue::{IssueError, KeyKind, Subject},
+};
 
 #[derive(Subcommand)]
 pub(super) enum CertVerb {
+    /// Issue certificates from a private authority of your own, for stagings
+    #[command(subcommand)]
+    Issue(issue::IssueVerb),
+    /// Make a key, and the request (PKCS#10) that an authority answers with a client certificate
+    Request(request::RequestArguments),
+    /// Check what an authority answered against the key, and put it in place with its chain; a refusal changes nothing
+    Install(install::Install),
+    /// Print a certificate for partners: PEM with lines that say what it is, and never a key
+    Export(export::Export),
     /// Prove a server's TLS from outside: would delivery send there, and does the server require a certificate
     ///
     /// Connects to a destination's endpoint, or to HOST:PORT, as delivery would, and then as somebody without a certificate
@@ -26,5 +53,128 @@ pub(super) enum CertVerb {
 pub(super) fn cert(verb: CertVerb) -> Result<(), Failure> {
     match verb {
         CertVerb::Probe(probe) => probe.run(),
+        CertVerb::Issue(verb) => issue::issue(verb),
+        CertVerb::Request(arguments) => request::request(&arguments),
+        CertVerb::Install(install) => install::install(&install),
+        CertVerb::Export(export) => export::export(&export),
+    }
+}
+
+/// What a subject says beside its common name.
+#[derive(Args)]
+struct SubjectParts {
+    /// The company, as the subject says it
+    #[arg(long, value_name = "NAME")]
+    organization: Option<String>,
+    /// A part of the company
+    #[arg(long, value_name = "NAME")]
+    organizational_unit: Option<String>,
+    /// The town
+    #[arg(long, value_name = "NAME")]
+    locality: Option<String>,
+    /// The state or province
+    #[arg(long, value_name = "NAME")]
+    state: Option<String>,
+    /// The country, two capital letters such as DE
+    #[arg(long, value_name = "CODE")]
+    country: Option<String>,
+}
+
+impl SubjectParts {
+    fn named(&self, common_name: Option<&str>) -> Subject {
+        let Self { organization, organizational_unit, locality, state, country } = self;
+        Subject {
+            common_name: common_name.map(str::to_owned),
+            organization: organization.clone(),
+            organizational_unit: organizational_unit.clone(),
+            locality: locality.clone(),
+            state: state.clone(),
+            country: country.clone(),
+        }
+    }
+}
+
+/// What is made: whom it names, its key, and where it goes.
+#[derive(Args)]
+struct New {
+    #[command(flatten)]
+    subject: SubjectParts,
+    /// The kind of key that is made
+    #[arg(long, value_name = "KIND", default_value = "p256", value_parser = key_kinds())]
+    key: KeyKind,
+    /// The folder of the new files; it is made if it is not there
+    #[arg(long = "out", value_name = "DIR")]
+    folder: PathBuf,
+    #[command(flatten)]
+    output: Output,
+}
+
+fn key_kinds() -> impl TypedValueParser<Value = KeyKind> {
+    PossibleValuesParser::new(KeyKind::ALL.map(|(name, _)| name)).try_map(|name| name.parse())
+}
+
+/// Most characters of a file's name that follow a name in a certificate.
+const STEM_MAX: usize = 64;
+
+/// The name of files that are about somebody.
+fn stem(name: &str) -> String {
+    let good = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+    let stem: String = name.replace('*', "wildcard").chars().map(good).take(STEM_MAX).collect();
+    match stem.strip_prefix('.') {
+        Some(rest) => format!("_{rest}"),
+        None => stem,
+    }
+}
+
+/// A refusal, with the exit code that goes with its cause.
+fn refused(error: impl std::error::Error + Send + Sync + 'static) -> Failure {
+    let error = anyhow::Error::new(error);
+    let exit = match error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind) {
+        Some(io::ErrorKind::NotFound) => Exit::Missing,
+        Some(io::ErrorKind::PermissionDenied) => Exit::NotPermitted,
+        _ if matches!(error.downcast_ref(), Some(IssueError::Name(_))) => Exit::Usage,
+        _ => Exit::Failed,
+    };
+    Failure::of(exit, format_args!("{error:#}"))
+}
+
+/// What a certificate that was just made says of itself.
+fn summary(pem: &str) -> Result<Summary, Failure> {
+    bundle::first(pem.as_bytes()).map_err(refused)
+}
+
+/// A line about a file that is there now.
+fn tell(path: &Path, what: &dyn fmt::Display) -> Result<(), Failure> {
+    print(&format_args!("{}: {what}", path.display()))
+}
+
+/// A certificate in a line.
+fn in_a_line(Summary { subject, not_after, fingerprint, .. }: &Summary) -> String {
+    format!("{subject}, valid until {not_after}, SHA-256 {fingerprint}")
+}
+
+/// A path as a shell takes it.
+fn shown(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || "/._-+:@%,=".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files_are_harmless() {
+        for (name, file) in [
+            ("edge-001", "edge-001"),
+            ("*.peer.example", "wildcard.peer.example"),
+            ("../../etc/passwd", "_._.._etc_passwd"),
+            ("2001:db8::7", "2001_db8__7"),
+            ("Büro 7", "B_ro_7"),
+        ] {
+            assert_eq!(stem(name), file, "{name}");
+        }
+        assert_eq!(stem(&"x".repeat(300)).len(), 64);
     }
 }
