@@ -14,6 +14,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("tokio_rustls::", &["src/tls/"]),
     ("rcgen::", &["src/tls/"]),
     ("x509_parser::", &["src/certificate/", "src/tls/"]),
+    ("p12_keystore::", &["src/certificate/"]),
+    ("pem::parse", &["src/certificate/"]),
     ("webpki_roots::", &["src/tls/"]),
     ("aws_lc_rs::", &["src/certificate/", "src/tls/"]),
     ("reqwest::", &["src/tls/"]),

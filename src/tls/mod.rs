@@ -28,7 +28,7 @@
 
 mod client;
 mod credentials;
-mod file;
+pub(crate) mod file;
 pub mod issue;
 pub mod listener;
 mod post_error;
@@ -36,6 +36,7 @@ mod proof;
 mod roots;
 mod unanswered;
 mod url;
+pub mod verify;
 mod writing;
 
 use std::{fmt, path::PathBuf, sync::Arc};
