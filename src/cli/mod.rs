@@ -142,7 +142,9 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            talk(&failure);
+            if !failure.is_answer() {
+                talk(&failure);
+            }
             failure.code()
         }
     }

@@ -36,6 +36,7 @@ use crate::{
     destination::{Destination, DestinationId},
     inlet::Inlet,
     store::Keeping,
+    tls::ClientTlsFiles,
 };
 
 /// Most inlets: each has its own routes and metrics.
@@ -155,35 +156,25 @@ pub fn state_dir(path: &Path) -> Result<PathBuf, ConfigError> {
     Ok(whereabouts(&Files::read(path)?)?.0)
 }
 
-/// Where a destination's certificate and key are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CredentialsFiles {
-    /// PEM: our certificate, then its intermediates.
-    pub certificate: PathBuf,
-    /// PEM: its private key.
-    pub key: PathBuf,
-}
-
-/// Where a destination's certificate and key are, going by the files as far as they can be read: what is missing there, or
-/// wrong, is what somebody wants to put in place.
+/// Each destination with where its certificates are, whatever else is wrong, also with them: they are looked at to find that
+/// out.
 ///
 /// # Errors
-/// [`ConfigError::Missing`], and when the destination is not found and something is wrong with the files.
-pub fn credentials_files(path: &Path, name: &DestinationId) -> Result<Option<CredentialsFiles>, ConfigError> {
+/// [`ConfigError::Missing`], and when what the files say of this is wrong.
+pub fn certificate_files(path: &Path) -> Result<Vec<(DestinationId, ClientTlsFiles)>, ConfigError> {
     let files = Files::read(path)?;
     let reading = Reading::new(&files.sources);
     let tables = reading.parse();
     let places = files.places();
-    let mut found = None;
-    Section::root(&tables, &reading).all("destination", DESTINATIONS_MAX, |item| {
-        found = found.take().or(destination::credentials_files(&item, name, &places));
-        Some(())
-    });
+    let mut root = Section::root(&tables, &reading);
+    let read = |item: Item<'_>| destination::certificate_files(&item, &places);
+    let destinations = root.all("destination", DESTINATIONS_MAX, read);
+    let all_read = tables.len() == files.sources.len();
+    drop(root);
     drop(tables);
-    let problems = reading.end().0;
-    match found {
-        None if !problems.is_empty() => Err(ConfigError::Invalid(problems)),
-        found => Ok(found),
+    match destinations {
+        Some(destinations) if all_read => Ok(destinations),
+        _ => Err(ConfigError::Invalid(reading.end().0)),
     }
 }
 

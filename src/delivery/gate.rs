@@ -31,7 +31,7 @@ pub(super) struct Gate {
     state: State,
     standing: Standing,
     /// The certificate in use.
-    certificate: Fingerprint,
+    pub(super) certificate: Fingerprint,
     last_delivery: Option<Timestamp>,
 }
 
@@ -145,11 +145,6 @@ impl Gate {
     /// True while a person wishes that nothing is sent.
     pub(super) fn is_paused(&self) -> bool {
         self.standing.paused.is_some()
-    }
-
-    /// Another certificate is in use from now on.
-    pub(super) fn change_certificate(&mut self, certificate: Fingerprint) {
-        self.certificate = certificate;
     }
 
     /// Something has changed for the better: a gate that is held is probed at once.

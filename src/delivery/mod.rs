@@ -215,7 +215,7 @@ impl Worker {
 
     fn certificate_changed(&mut self) {
         let in_use = self.rotation.in_use();
-        self.gate.change_certificate(in_use.fingerprint());
+        self.gate.certificate = in_use.fingerprint();
         self.in_use.send_replace(in_use.clone());
     }
 

@@ -6,11 +6,14 @@ use rustls::pki_types::CertificateDer;
 use x509_parser::{certificate::X509Certificate, extensions::ParsedExtension};
 
 use super::{
-    bundle::{self, BundleError, BundleFileError, Summary},
+    bundle::{self, BundleError, BundleFileError},
     credentials::{self, CredentialsError},
     issue::PrivateKey,
 };
-use crate::clock::Timestamp;
+use crate::{
+    certificate::{Certificate, Held},
+    clock::Timestamp,
+};
 
 /// Longest chain, in certificates: verifiers follow no longer one, and a file may hold thousands that seem to issue each other.
 const CHAIN_MAX: usize = 10;
@@ -20,11 +23,11 @@ pub struct Answer {
     /// PEM: our certificate, then its intermediates in order, without the root.
     pub chain_pem: String,
     /// Our certificate, then the others that are in `chain_pem`.
-    pub chain: Vec<Summary>,
+    pub chain: Vec<Certificate>,
     /// The root, if it was sent as well. Whoever is to trust the chain has it already.
-    pub root: Option<Summary>,
+    pub root: Option<Certificate>,
     /// What was sent and does not belong to the chain.
-    pub left_out: Vec<Summary>,
+    pub left_out: Vec<Certificate>,
 }
 
 /// Why an answer is not put in place.
@@ -86,9 +89,9 @@ impl Answer {
         }
         let unreadable = |source| BundleFileError::Unusable { path: path.to_owned(), source };
         let sent: Vec<Sent<'_>> = sent.iter().map(Sent::parse).collect::<Result<_, _>>().map_err(unreadable)?;
-        let ours = sent.iter().filter(|one| key.belongs_to(&one.parsed)).max_by_key(|one| one.summary.not_after);
+        let ours = sent.iter().filter(|one| key.belongs_to(&one.parsed)).max_by_key(|one| one.certificate.not_after);
         let Some(ours) = ours else {
-            let first = sent.first().map_or_else(String::new, |one| one.summary.subject.clone());
+            let first = sent.first().map_or_else(String::new, |one| one.certificate.subject.clone());
             return Err(AnswerError::NotOurs { path: path.to_owned(), key: key_path.to_owned(), first });
         };
 
@@ -98,41 +101,41 @@ impl Answer {
         let left_out: Vec<&Sent<'_>> = sent.iter().filter(is_unused).collect();
         // Authorities were sent to complete the chain, and they do not.
         if !top.is_self_issued() && left_out.iter().any(|one| one.parsed.is_ca()) {
-            let Summary { subject, issuer, .. } = top.summary.clone();
+            let Certificate { subject, issuer, .. } = top.certificate.clone();
             return Err(AnswerError::NotWhole { subject, issuer });
         }
-        let whole: Vec<CertificateDer<'static>> = chain.iter().map(|one| one.der.clone()).collect();
+        let whole: Vec<CertificateDer<'static>> = chain.iter().map(|one| one.der.to_vec().into()).collect();
         credentials::check_chain(path, &whole)?;
 
         let (chain, root) = match chain.split_last() {
-            Some((root, chain)) if root.is_self_issued() && !chain.is_empty() => (chain, Some(root.summary.clone())),
+            Some((root, chain)) if root.is_self_issued() && !chain.is_empty() => {
+                (chain, Some(root.certificate.clone()))
+            }
             _ => (chain.as_slice(), None),
         };
-        let invalid = chain.iter().map(|one| &one.summary).find(|one| now < one.not_before || one.not_after < now);
-        if let Some(Summary { subject, not_before, not_after, .. }) = invalid {
+        let invalid = chain.iter().map(|one| one.certificate).find(|one| now < one.not_before || one.not_after < now);
+        if let Some(Certificate { subject, not_before, not_after, .. }) = invalid {
             return Err(AnswerError::NotValid { subject: subject.clone(), from: *not_before, until: *not_after });
         }
         Ok(Self {
             chain_pem: chain.iter().map(|one| bundle::to_pem(one.der)).collect(),
-            chain: chain.iter().map(|one| one.summary.clone()).collect(),
+            chain: chain.iter().map(|one| one.certificate.clone()).collect(),
             root,
-            left_out: left_out.iter().map(|one| one.summary.clone()).collect(),
+            left_out: left_out.iter().map(|one| one.certificate.clone()).collect(),
         })
     }
 }
 
 /// A certificate that was sent.
 struct Sent<'a> {
-    der: &'a CertificateDer<'static>,
+    der: &'a [u8],
+    certificate: &'a Certificate,
     parsed: X509Certificate<'a>,
-    summary: Summary,
 }
 
 impl<'a> Sent<'a> {
-    fn parse(der: &'a CertificateDer<'static>) -> Result<Self, BundleError> {
-        let parsed = bundle::parse(der)?;
-        let summary = Summary::of(&parsed, der);
-        Ok(Self { der, parsed, summary })
+    fn parse(Held { certificate, der }: &'a Held) -> Result<Self, BundleError> {
+        Ok(Self { der, certificate, parsed: bundle::parse(der)? })
     }
 
     fn is_self_issued(&self) -> bool {

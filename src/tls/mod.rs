@@ -30,7 +30,7 @@ pub mod answer;
 pub mod bundle;
 mod client;
 mod credentials;
-mod file;
+pub(crate) mod file;
 pub mod issue;
 pub mod listener;
 mod post_error;
@@ -39,6 +39,7 @@ mod proof;
 mod roots;
 mod unanswered;
 mod url;
+pub mod verify;
 mod writing;
 
 use std::{fmt, path::PathBuf, sync::Arc};

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bad_disk;
+mod cert;
 mod certificates;
 mod certs;
 mod cli;

@@ -4,7 +4,7 @@ use std::{fs, io, net::SocketAddr, path::Path, time::Duration};
 
 use postern::tls::{
     ClientTlsFiles, HttpsUrl, RootsSource,
-    probe::{NoChain, chain_of},
+    probe::{NoChain, Place, chain_of},
 };
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
@@ -225,16 +225,17 @@ async fn chain_is_shown_by_servers_of_every_kind_or_there_is_a_reason() {
     for set_up in [Receiver::set_up(&pki), Receiver::set_up(&pki).only_tls12(), Receiver::set_up(&pki).not_asking()] {
         let receiver = set_up.start().await;
 
-        let chain = chain_of("localhost", port(&receiver), limit).await.unwrap();
+        let place = Place::parse(&format!("localhost:{}", port(&receiver))).unwrap();
+        let chain = chain_of(&place, limit).await.unwrap();
 
         let expected = CertificateDer::from_pem_slice(pki.server.certificate_pem.as_bytes()).unwrap();
         assert_eq!(chain, [expected.to_vec()]);
     }
     let plain = speaking(HOST, b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
-    let refused = chain_of(HOST, plain.port(), limit).await;
+    let refused = chain_of(&Place::parse(&format!("{HOST}:{}", plain.port())).unwrap(), limit).await;
     assert!(matches!(&refused, Err(NoChain::Handshake(why)) if why.contains("plain HTTP")), "{refused:?}");
-    assert!(matches!(chain_of("[::1]", 1, limit).await, Err(NoChain::Unreachable(_))));
-    assert!(matches!(chain_of("a b", 443, limit).await, Err(NoChain::Unreachable(_))));
+    let nobody = Place::parse("[::1]:1").unwrap();
+    assert!(matches!(chain_of(&nobody, limit).await, Err(NoChain::Unreachable(_))));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,13 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{
-    install::files_of,
+    configured,
     place::{self, Access, Piece},
     refused,
 };
 use crate::{
     cli::{ConfigFile, Failure, exit::Exit, print},
-    destination::DestinationId,
     tls::bundle::{self, Extent},
 };
 
@@ -22,7 +21,7 @@ pub(in crate::cli) struct Export {
     file: Option<PathBuf>,
     /// The destination whose certificate of ours is meant
     #[arg(long, value_name = "NAME")]
-    destination: Option<DestinationId>,
+    destination: Option<String>,
     /// All certificates of the file, rather than the first
     #[arg(long)]
     chain: bool,
@@ -36,7 +35,7 @@ pub(in crate::cli) struct Export {
 pub(super) fn export(Export { file, destination, chain, out, config }: &Export) -> Result<(), Failure> {
     let path = match (file, destination) {
         (Some(file), _) => file.clone(),
-        (None, Some(name)) => files_of(&config.config, name)?.certificate,
+        (None, Some(name)) => configured::of(&config.config, name)?.certificate,
         (None, None) => return Err(Failure::of(Exit::Usage, "name a file or a --destination")),
     };
     let extent = if *chain { Extent::Chain } else { Extent::Leaf };

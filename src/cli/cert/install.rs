@@ -9,13 +9,11 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
-use super::{in_a_line, place::Access, refused, replace::Replacement, tell};
+use super::{configured, in_a_line, place::Access, refused, replace::Replacement, tell};
 use crate::{
     cli::{ConfigFile, Failure, Output, exit::Exit, print},
     clock::Clock,
-    config::{self, CredentialsFiles},
-    destination::DestinationId,
-    tls::{answer::Answer, issue::PrivateKey},
+    tls::{ClientTlsFiles, answer::Answer, issue::PrivateKey},
 };
 
 #[derive(Args)]
@@ -37,7 +35,7 @@ pub(in crate::cli) struct Install {
     new_key: Option<PathBuf>,
     /// The destination whose files are meant, instead of --key and --certificate
     #[arg(long, value_name = "NAME", conflicts_with_all = ["key", "certificate"])]
-    destination: Option<DestinationId>,
+    destination: Option<String>,
     #[command(flatten)]
     config: ConfigFile,
     #[command(flatten)]
@@ -69,27 +67,23 @@ pub(super) fn install(install: &Install) -> Result<(), Failure> {
     tell_of(&files, &answer, is_new, &kept, output)
 }
 
+/// Where certificate and key go.
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
 impl Install {
-    fn files(&self) -> Result<CredentialsFiles, Failure> {
+    fn files(&self) -> Result<Files, Failure> {
         match (&self.destination, &self.certificate, &self.key) {
-            (Some(name), _, _) => files_of(&self.config.config, name),
-            (None, Some(certificate), Some(key)) => {
-                Ok(CredentialsFiles { certificate: certificate.clone(), key: key.clone() })
+            (Some(name), _, _) => {
+                let ClientTlsFiles { certificate, key, roots: _ } = configured::of(&self.config.config, name)?;
+                Ok(Files { certificate, key })
             }
+            (None, Some(certificate), Some(key)) => Ok(Files { certificate: certificate.clone(), key: key.clone() }),
             (None, _, _) => Err(Failure::of(Exit::Usage, "name --key and --certificate, or a --destination")),
         }
     }
-}
-
-/// Where a destination's certificate and key are.
-pub(super) fn files_of(config: &Path, name: &DestinationId) -> Result<CredentialsFiles, Failure> {
-    config::credentials_files(config, name)?.ok_or_else(|| {
-        let config = config.display();
-        let message = format_args!(
-            "{config} has no destination {name} with a certificate and a key; `postern config show` lists them"
-        );
-        Failure::of(Exit::Missing, message)
-    })
 }
 
 fn is_same(one: &Path, other: &Path) -> bool {
@@ -97,7 +91,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 }
 
 fn tell_of(
-    CredentialsFiles { certificate, key }: &CredentialsFiles,
+    Files { certificate, key }: &Files,
     Answer { chain, root, left_out, .. }: &Answer,
     is_new: bool,
     kept: &[PathBuf],

@@ -1,27 +1,35 @@
-//! `postern cert`: certificates, ours and those of others: proved, issued, asked for, put in place, handed out.
+//! `postern cert`: certificates, ours and those of others: looked at, proved, issued, asked for, put in place, handed out.
 
 use std::{
     fmt, io,
     path::{Path, PathBuf},
 };
 
+use anyhow::Context;
 use clap::{
     Args, Subcommand,
     builder::{PossibleValuesParser, TypedValueParser},
 };
 
+mod configured;
+mod expiry;
 mod export;
+mod inspect;
 mod install;
 mod issue;
 mod place;
 mod probe;
+mod renewal;
 mod replace;
 mod request;
+mod show;
+mod source;
+mod verify;
 
 use super::{Failure, Output, exit::Exit, print};
-use crate::tls::{
-    bundle::{self, Summary},
-    issue::{IssueError, KeyKind, Subject},
+use crate::{
+    certificate::{Certificate, Material},
+    tls::issue::{IssueError, KeyKind, Subject},
 };
 
 #[derive(Subcommand)]
@@ -48,6 +56,23 @@ pub(super) enum CertVerb {
     /// Exit code 0: all is good; 1: delivery would be held, or the server is open to others; 66: no such destination; 69:
     /// nobody answers there; 78: the configuration, or a file that is given, cannot be used.
     Probe(probe::Probe),
+    /// Show what a file holds, or what a server shows, and what is wrong with it; exit code 1 when something is unusable
+    ///
+    /// Reads PEM with anything in it and around it, DER, PKCS#7 (.p7b), PKCS#12 (.p12, .pfx), requests, revocation lists and
+    /// keys, whatever the file is called. Of a private key only its kind is shown.
+    Inspect(inspect::Inspect),
+    /// Prove that a certificate would be accepted: chain, name, purpose, dates, key, revocation; exit code 1 when not
+    ///
+    /// Without roots the chain is verified up to its last certificate. Each finding has a stable word, how bad it is, and what
+    /// to do.
+    Verify(verify::Verify),
+    /// Say whether it is time for a new certificate: exit code 0 when it is, 1 when not, 66 when there is no such file
+    ///
+    /// For scripts: `postern cert needs-renewal client.crt --within 33% && renew`. What ends first in the file counts, but
+    /// for a root.
+    NeedsRenewal(renewal::NeedsRenewal),
+    /// List when everything that is configured expires, the next first; exit code 1 when a file cannot be read
+    Expiry(expiry::Expiry),
 }
 
 pub(super) fn cert(verb: CertVerb) -> Result<(), Failure> {
@@ -57,6 +82,10 @@ pub(super) fn cert(verb: CertVerb) -> Result<(), Failure> {
         CertVerb::Request(arguments) => request::request(&arguments),
         CertVerb::Install(install) => install::install(&install),
         CertVerb::Export(export) => export::export(&export),
+        CertVerb::Inspect(inspect) => inspect.run(),
+        CertVerb::Verify(verify) => verify.run(),
+        CertVerb::NeedsRenewal(needs) => needs.run(),
+        CertVerb::Expiry(expiry) => expiry.run(),
     }
 }
 
@@ -138,9 +167,12 @@ fn refused(error: impl std::error::Error + Send + Sync + 'static) -> Failure {
     Failure::of(exit, format_args!("{error:#}"))
 }
 
-/// What a certificate that was just made says of itself.
-fn summary(pem: &str) -> Result<Summary, Failure> {
-    bundle::first(pem.as_bytes()).map_err(refused)
+/// What a certificate that was just made says.
+fn summary(pem: &str) -> anyhow::Result<Certificate> {
+    let material = Material::read(pem.as_bytes(), None);
+    let first =
+        material.certificates().next().context("what was just made is no certificate; this is a fault of ours")?;
+    Ok((*first.certificate).clone())
 }
 
 /// A line about a file that is there now.
@@ -149,8 +181,8 @@ fn tell(path: &Path, what: &dyn fmt::Display) -> Result<(), Failure> {
 }
 
 /// A certificate in a line.
-fn in_a_line(Summary { subject, not_after, fingerprint, .. }: &Summary) -> String {
-    format!("{subject}, valid until {not_after}, SHA-256 {fingerprint}")
+fn in_a_line(Certificate { subject, not_after, sha256, .. }: &Certificate) -> String {
+    format!("{subject}, valid until {not_after}, SHA-256 {sha256}")
 }
 
 /// A path as a shell takes it.

@@ -10,8 +10,9 @@ use x509_parser::{
 
 use super::{Authority, KeyError, Limits, PrivateKey};
 use crate::{
+    certificate::{Certificate, Held},
     clock::Timestamp,
-    tls::bundle::{self, BundleError, BundleFileError, Summary},
+    tls::bundle::{self, BundleError, BundleFileError},
 };
 
 /// Why an authority cannot issue.
@@ -73,13 +74,13 @@ impl Authority {
         let (path, key_path) = (folder.join(Self::CERTIFICATE_FILE), folder.join(Self::KEY_FILE));
         let unusable = |source| BundleFileError::Unusable { path: path.clone(), source };
         let chain = bundle::load(&path)?;
-        let Some((own, above)) = chain.split_first() else {
+        let Some((Held { certificate, der: own }, above)) = chain.split_first() else {
             return Err(unusable(BundleError::None { holds: "" }).into());
         };
         let parsed = bundle::parse(own).map_err(unusable)?;
-        let summary = Summary::of(&parsed, own);
+        let Certificate { subject, not_before: from, not_after, .. } = &**certificate;
         if !may_sign(&parsed) {
-            return Err(OpenError::NotAnAuthority { path, subject: summary.subject });
+            return Err(OpenError::NotAnAuthority { path, subject: subject.clone() });
         }
         let key = PrivateKey::load(&key_path)?;
         if !key.belongs_to(&parsed) {
@@ -87,21 +88,20 @@ impl Authority {
         }
 
         let is_root = parsed.issuer().as_raw() == parsed.subject().as_raw();
-        let mut until = summary.not_after;
+        let mut until = *not_after;
         let mut intermediates_pem = if is_root { String::new() } else { bundle::to_pem(own) };
-        for certificate in above.iter().filter(|_| !is_root) {
-            let parsed = bundle::parse(certificate).map_err(unusable)?;
-            until = until.min(Summary::of(&parsed, certificate).not_after);
+        for Held { certificate, der } in above.iter().filter(|_| !is_root) {
+            let parsed = bundle::parse(der).map_err(unusable)?;
+            until = until.min(certificate.not_after);
             if parsed.issuer().as_raw() != parsed.subject().as_raw() {
-                intermediates_pem += &bundle::to_pem(certificate);
+                intermediates_pem += &bundle::to_pem(der);
             }
         }
-        let Summary { subject, not_before: from, .. } = summary;
-        if now < from || until < now {
-            return Err(OpenError::NotValid { path, subject, from, until });
+        if now < *from || until < now {
+            return Err(OpenError::NotValid { path, subject: subject.clone(), from: *from, until });
         }
         let issuer = match is_writable(parsed.subject()) {
-            true => Issuer::from_ca_cert_der(own, key.0).ok(),
+            true => Issuer::from_ca_cert_der(&own.as_slice().into(), key.0).ok(),
             false => None,
         };
         let Some(issuer) = issuer else { return Err(OpenError::NotRepeatable { path }) };

@@ -63,14 +63,13 @@ pub async fn probe(target: &Target, timeout: Duration, now: Timestamp) -> Report
     judge::judge(target.place.to_string(), &observe(target, timeout, now).await, now)
 }
 
-/// The server's chain as it shows it, in DER, whether or not it verifies. The host may be a name or an address.
+/// The server's chain as it shows it, in DER, whether or not it verifies.
 ///
 /// # Errors
 /// [`NoChain`].
-pub async fn chain_of(host: &str, port: u16, timeout: Duration) -> Result<Vec<Vec<u8>>, NoChain> {
-    let place = Place::new(host, port);
+pub async fn chain_of(place: &Place, timeout: Duration) -> Result<Vec<Vec<u8>>, NoChain> {
     let name = place.name().map_err(|error| NoChain::Unreachable(error.to_string()))?;
-    let line = Line::connect(&place, timeout).await.map_err(NoChain::Unreachable)?;
+    let line = Line::connect(place, timeout).await.map_err(NoChain::Unreachable)?;
     let roots = Arc::new(roots::public());
     let looking = Looking::new(&[&TLS13, &TLS12], &roots);
     let handshake = line.handshake(looking.settings(), &name).await;
