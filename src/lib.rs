@@ -31,7 +31,8 @@
 //! | [`store`] | all durable state: the one writer, queues, claims |
 //! | [`delivery`] | exports go out: claim, post, judge, settle |
 //! | [`destination`] | where exports go: settings and payload |
-//! | [`tls`] | the TLS policy, and its proof on each connection |
+//! | [`tls`] | the TLS policy, and its proof on each connection; certificates issued, verified, probed |
+//! | [`certificate`] | what files with certificates hold, and what is wrong with them |
 //! | [`certificate`] | what certificates, and the files that hold them, say |
 //!
 //! Around them: [`config`] reads `postern.toml` and its drop-ins; [`app`] builds, starts and ends everything; [`listen`] is the HTTP

@@ -11,7 +11,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rcgen::{CertificateSigningRequestParams, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tempfile::TempDir;
 use x509_parser::{certificate::X509Certificate, parse_x509_certificate};
@@ -81,13 +80,5 @@ fn answer(desk: &Desk, authority: &str, request: &str) -> String {
 
 /// As [`answer`], with something else in the certificate.
 fn answer_as(desk: &Desk, authority: &str, request: &str, change: impl Fn(&mut rcgen::CertificateParams)) -> String {
-    let key = KeyPair::from_pem(&desk.read(&format!("{authority}/ca.key"))).unwrap();
-    let issuer = Issuer::from_ca_cert_der(&desk.certificates(&format!("{authority}/ca.crt"))[0], key).unwrap();
-    let mut request = CertificateSigningRequestParams::from_pem(&desk.read(request)).unwrap();
-    let today = postern::clock::Clock::system().now().as_millis() / 86_400_000;
-    let day = |day: i64| rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(day as u64 * 86_400);
-    (request.params.not_before, request.params.not_after) = (day(today - 1), day(today + 30));
-    request.params.use_authority_key_identifier_extension = true;
-    change(&mut request.params);
-    request.signed_by(&issuer).unwrap().pem()
+    crate::support::pki::answer(&desk.path(authority), &desk.read(request), change)
 }
