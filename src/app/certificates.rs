@@ -4,7 +4,7 @@
 //! nothing. A pair that does not fit is looked at once more, because one file is always replaced before the other.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::MetadataExt,
     path::Path,
@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -46,18 +46,27 @@ type Stamp = Option<[i64; 7]>;
 /// What a worker is told: a good pair, or what is wrong.
 type Found = Result<ClientTls, String>;
 
-/// Watches until `stop`.
+/// Watches until `stop`. A file system that does not answer keeps nobody waiting but its own destination.
 pub(super) async fn watch(scene: watch::Receiver<Arc<Scene>>, stop: CancellationToken) {
     let mut watched: BTreeMap<DestinationId, Watched> = BTreeMap::new();
-    // The system's time, whatever the appliance's clock says: files are changed by others.
-    while stop.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+    let (mut looks, mut under_way) = (JoinSet::new(), BTreeSet::new());
+    loop {
+        tokio::select! {
+            // The system's time, whatever the appliance's clock says: files are changed by others.
+            () = tokio::time::sleep(EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+        while let Some(Ok((id, seen))) = looks.try_join_next() {
+            under_way.remove(&id);
+            watched.extend(Option::zip(Some(id), seen));
+        }
         let shown = scene.borrow().clone();
         watched.retain(|id, _| shown.destinations.contains_key(id));
         // One that waits for the worker before it is told later.
         for (id, served) in shown.destinations.iter().filter(|(_, served)| !served.is_changing()) {
-            let before = watched.remove(id);
-            if let Some(now) = stop.run_until_cancelled(look(served, before)).await.flatten() {
-                watched.insert(id.clone(), now);
+            if under_way.insert(id.clone()) {
+                let (id, served, before) = (id.clone(), served.clone(), watched.remove(id));
+                looks.spawn(async move { (id, look(&served, before).await) });
             }
         }
     }

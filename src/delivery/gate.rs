@@ -154,21 +154,6 @@ impl Gate {
         }
     }
 
-    /// Whether the destination has accepted an export over the certificate in use.
-    fn has_accepted(&self) -> bool {
-        self.standing.accepted_with == Some(self.certificate)
-    }
-
-    /// Whether an outcome over the certificate in use, in context, may be how that is refused. Before a first acceptance a
-    /// connection that just ends is such a way too.
-    pub(super) fn may_refuse_certificate(&self, outcome: &Outcome) -> bool {
-        match outcome {
-            Outcome::Fault(Fault::CertificateRefused | Fault::NeverAccepted(_)) => true,
-            Outcome::Fault(Fault::Closed | Fault::Handshake) => !self.has_accepted(),
-            _ => false,
-        }
-    }
-
     /// The certificate over which the destination last accepted an export.
     pub(super) fn accepted_with(&self) -> Option<Fingerprint> {
         self.standing.accepted_with
@@ -192,24 +177,13 @@ impl Gate {
         self.standing.hold.as_ref()
     }
 
-    /// Learns from the POST of `export`, which has this number, and judges it.
-    pub(super) fn judge(
-        &mut self,
-        export: &Export,
-        number: u64,
-        outcome: Outcome,
-        over: Over,
-        now: Timestamp,
-    ) -> Judgement {
+    /// Learns from the POST of `export`, which has this number, and judges it. The outcome is what it means in context.
+    pub(super) fn judge(&mut self, number: u64, outcome: Outcome, over: Over, now: Timestamp) -> Judgement {
         let before = self.standing.clone();
-        let outcome = match over {
-            Over::InUse => self.in_context(export, outcome),
-            // What a pair met that is not in use any more says nothing of the one that is.
-            Over::Another if matches!(outcome, Outcome::Fault(_)) || speaks_of_certificate(&outcome) => {
-                return Judgement { outcome, charge: Charge::Trial, standing: None };
-            }
-            Over::Another => outcome,
-        };
+        // What a pair met that is not in use any more says nothing of the one that is.
+        if over == Over::Another && may_speak_of_certificate(&outcome) {
+            return Judgement { outcome, charge: Charge::Trial, standing: None };
+        }
         let charge = match self.state {
             State::Held { .. } => self.judge_held(number, &outcome, now),
             State::Open { .. } | State::Throttled { .. } => self.judge_open(&outcome, now),
@@ -221,11 +195,10 @@ impl Gate {
         Judgement { outcome, charge, standing }
     }
 
-    /// What the outcome means here: a 400 or 403 of a receiver that never accepted our certificate is about the
+    /// What an outcome over the pair in use means here: a 400 or 403 of a receiver that never accepted our certificate is about the
     /// certificate (nginx answers so after a good handshake); a status fault that the same export meets again after
     /// others were delivered is about the export.
-    pub(super) fn in_context(&self, export: &Export, outcome: Outcome) -> Outcome {
-        let accepted = self.has_accepted();
+    pub(super) fn in_context(&self, export: &Export, outcome: Outcome, accepted: bool) -> Outcome {
         match outcome {
             Outcome::Refused(status @ 400) if !accepted => Outcome::Fault(Fault::NeverAccepted(status)),
             Outcome::Retryable(Trouble::Status(status @ 403)) if !accepted => {
@@ -320,9 +293,9 @@ impl Gate {
     }
 }
 
-/// Whether an outcome of a receiver may speak of our certificate rather than of the export.
-fn speaks_of_certificate(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Refused(400) | Outcome::Retryable(Trouble::Status(403)))
+/// Whether an outcome may speak of our certificate, or of the destination, rather than of the export.
+fn may_speak_of_certificate(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Fault(_) | Outcome::Refused(400) | Outcome::Retryable(Trouble::Status(403)))
 }
 
 const OPEN: State = State::Open { failures: 0, refusals: 0 };
@@ -360,10 +333,10 @@ mod tests {
 
     #[test]
     fn three_charged_failures_in_a_row_hold_and_then_nothing_is_charged() {
-        let (mut gate, export) = (gate(), export());
+        let mut gate = gate();
 
         let charges: Vec<Charge> =
-            (0..40).map(|number| gate.judge(&export, number, failed(), Over::InUse, at(0)).charge).collect();
+            (0..40).map(|number| gate.judge(number, failed(), Over::InUse, at(0)).charge).collect();
 
         assert_eq!(charges[..3], [Charge::Attempt; 3]);
         assert_eq!(charges[3..], [Charge::Trial; 37]);
@@ -373,29 +346,29 @@ mod tests {
 
     #[test]
     fn delivery_between_failures_keeps_the_gate_open() {
-        let (mut gate, export) = (gate(), export());
+        let mut gate = gate();
         for _ in 0..20 {
-            gate.judge(&export, 1, failed(), Over::InUse, at(0));
-            gate.judge(&export, 1, failed(), Over::InUse, at(0));
-            gate.judge(&export, 1, Outcome::Delivered(200), Over::InUse, at(0));
+            gate.judge(1, failed(), Over::InUse, at(0));
+            gate.judge(1, failed(), Over::InUse, at(0));
+            gate.judge(1, Outcome::Delivered(200), Over::InUse, at(0));
         }
         assert_eq!(gate.allowance(at(0)), Allowance::Due);
     }
 
     #[test]
     fn ten_refusals_in_a_row_hold() {
-        let (mut gate, export) = (gate(), export());
+        let mut gate = gate();
         for number in 0..10 {
             assert!(gate.held().is_none());
-            gate.judge(&export, number, Outcome::Refused(422), Over::InUse, at(0));
+            gate.judge(number, Outcome::Refused(422), Over::InUse, at(0));
         }
         assert_eq!(gate.held().map(|hold| &hold.fault), Some(&Fault::Refusing));
     }
 
     #[test]
     fn probes_wait_twice_as_long_each_time_up_to_a_minute_and_a_delivery_opens() {
-        let (mut gate, export) = (gate(), export());
-        gate.judge(&export, 1, Outcome::Fault(Fault::Unreachable), Over::InUse, at(0));
+        let mut gate = gate();
+        gate.judge(1, Outcome::Fault(Fault::Unreachable), Over::InUse, at(0));
         let (mut now, mut waits) = (at(0), Vec::new());
         for number in 1..9 {
             let Allowance::Nothing { until } = gate.allowance(now) else { panic!("not held") };
@@ -403,12 +376,12 @@ mod tests {
             now = until;
             assert_eq!(gate.allowance(now), Allowance::Probe { after: number - 1 });
             gate.probing(number);
-            let judgement = gate.judge(&export, number, Outcome::Fault(Fault::Closed), Over::InUse, now);
+            let judgement = gate.judge(number, Outcome::Fault(Fault::Closed), Over::InUse, now);
             assert_eq!(judgement.charge, Charge::Trial);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
 
-        let judgement = gate.judge(&export, 9, Outcome::Delivered(204), Over::InUse, now);
+        let judgement = gate.judge(9, Outcome::Delivered(204), Over::InUse, now);
 
         assert_eq!(judgement.standing, Some(Standing { accepted_with: Some(certificate("a")), ..Standing::default() }));
         assert_eq!(gate.allowance(now), Allowance::Due);
@@ -419,14 +392,14 @@ mod tests {
         let (mut gate, mut poisoned) = (gate(), export());
         let missing = Outcome::Fault(Fault::Status(404));
 
-        let first = gate.judge(&poisoned, 1, missing.clone(), Over::InUse, at(1));
+        let first = gate.judge(1, missing.clone(), Over::InUse, at(1));
         assert_eq!((&first.outcome, first.charge), (&missing, Charge::Trial));
         let Next::Waiting(after) = poisoned.after(first.outcome, first.charge, &[Duration::ZERO; 2], at(1)) else {
             panic!("a trial ended an export")
         };
         poisoned = after;
-        gate.judge(&export(), 2, Outcome::Delivered(200), Over::InUse, at(2));
-        let second = gate.judge(&poisoned, 1, missing, Over::InUse, at(3));
+        gate.judge(2, Outcome::Delivered(200), Over::InUse, at(2));
+        let second = gate.judge(1, gate.in_context(&poisoned, missing, true), Over::InUse, at(3));
 
         assert_eq!((second.outcome, second.charge), (Outcome::Refused(404), Charge::Attempt));
         assert_eq!(gate.allowance(at(3)), Allowance::Due);
@@ -438,24 +411,20 @@ mod tests {
             let accepted_another = Standing { accepted_with: Some(certificate("b")), ..Standing::default() };
             let mut gate = Gate::new(accepted_another, certificate("a"), at(0));
 
-            let judgement = gate.judge(&export(), 1, outcome.clone(), Over::InUse, at(0));
+            let judgement = gate.judge(1, gate.in_context(&export(), outcome.clone(), false), Over::InUse, at(0));
 
             assert!(matches!(judgement.outcome, Outcome::Fault(Fault::NeverAccepted(400 | 403))), "{outcome:?}");
             assert_eq!(judgement.charge, Charge::Trial);
-            gate.judge(&export(), 2, Outcome::Delivered(200), Over::InUse, at(1));
-            assert_eq!(
-                gate.judge(&export(), 1, outcome.clone(), Over::InUse, at(2)).outcome,
-                outcome,
-                "once it accepted"
-            );
+            gate.judge(2, Outcome::Delivered(200), Over::InUse, at(1));
+            assert_eq!(gate.in_context(&export(), outcome.clone(), true), outcome, "once it accepted");
         }
     }
 
     #[test]
     fn throttled_destination_waits_as_long_as_it_is_asked_to() {
-        let (mut gate, export) = (gate(), export());
+        let mut gate = gate();
 
-        let judgement = gate.judge(&export, 1, Outcome::Throttled(429, Duration::from_secs(7)), Over::InUse, at(0));
+        let judgement = gate.judge(1, Outcome::Throttled(429, Duration::from_secs(7)), Over::InUse, at(0));
 
         assert_eq!(judgement.charge, Charge::Trial);
         assert_eq!(gate.allowance(at(6)), Allowance::Nothing { until: at(7) });
@@ -465,23 +434,23 @@ mod tests {
 
     #[test]
     fn stragglers_do_not_cut_a_throttle_short() {
-        let (mut gate, export) = (gate(), export());
-        gate.judge(&export, 1, Outcome::Throttled(503, Duration::from_secs(60)), Over::InUse, at(0));
+        let mut gate = gate();
+        gate.judge(1, Outcome::Throttled(503, Duration::from_secs(60)), Over::InUse, at(0));
 
-        gate.judge(&export, 2, Outcome::Throttled(503, Duration::from_secs(1)), Over::InUse, at(1));
-        gate.judge(&export, 3, failed(), Over::InUse, at(1));
+        gate.judge(2, Outcome::Throttled(503, Duration::from_secs(1)), Over::InUse, at(1));
+        gate.judge(3, failed(), Over::InUse, at(1));
         assert_eq!(gate.allowance(at(2)), Allowance::Nothing { until: at(60) });
 
-        gate.judge(&export, 4, Outcome::Fault(Fault::Unreachable), Over::InUse, at(2));
+        gate.judge(4, Outcome::Fault(Fault::Unreachable), Over::InUse, at(2));
         assert_eq!(gate.allowance(at(4)), Allowance::Nothing { until: at(60) });
         assert_eq!(gate.allowance(at(60)), Allowance::Probe { after: 0 });
     }
 
     #[test]
     fn clock_set_back_ends_a_wait() {
-        let (mut throttled, mut held, export) = (gate(), gate(), export());
-        throttled.judge(&export, 1, Outcome::Throttled(503, Duration::from_secs(60)), Over::InUse, at(86_400));
-        held.judge(&export, 1, Outcome::Fault(Fault::Unreachable), Over::InUse, at(86_400));
+        let (mut throttled, mut held) = (gate(), gate());
+        throttled.judge(1, Outcome::Throttled(503, Duration::from_secs(60)), Over::InUse, at(86_400));
+        held.judge(1, Outcome::Fault(Fault::Unreachable), Over::InUse, at(86_400));
 
         assert_eq!(throttled.allowance(at(0)), Allowance::Due);
         assert_eq!(held.allowance(at(0)), Allowance::Probe { after: 0 });

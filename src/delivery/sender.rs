@@ -46,7 +46,7 @@ impl Sender {
     pub(super) fn new(destination: &Destination, clock: Clock) -> Result<Self, MutualClientError> {
         let limits = Limits { connect: CONNECT_TIMEOUT, answer: destination.timeout };
         Ok(Self {
-            number: 0,
+            number: 1,
             client: MutualClient::new(&destination.tls, limits, clock.clone())?,
             tls: destination.tls.clone(),
             limits,

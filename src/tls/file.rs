@@ -1,11 +1,13 @@
 //! Reads a certificate or key file, bounded.
 
 use std::{
-    fs::File,
+    fs::OpenOptions,
     io::{self, Read},
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
 };
+
+use rustix::fs::OFlags;
 
 /// Largest file read, in bytes. A bundle of all public authorities is a quarter of it; more is the wrong file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -19,7 +21,8 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
 /// Reads a whole file and says what its permission bits are. Both are of the file that was opened, whatever the name
 /// stands for a moment later.
 pub(crate) fn read_with_mode(path: &Path) -> io::Result<(Vec<u8>, u32)> {
-    let file = File::open(path)?;
+    // A pipe that nobody writes to would keep us waiting right here.
+    let file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
     let metadata = file.metadata()?;
     // A pipe or a device may never end.
     if !metadata.is_file() {
