@@ -197,10 +197,12 @@ impl Clock {
     }
 }
 
-/// When this was built, as `SOURCE_DATE_EPOCH` says: the same for all builds of a release.
+/// When this was built at the earliest: at the last commit, where the build says so, else at the beginning of the year of its
+/// release. The same sources give the same.
 fn built_at() -> Timestamp {
-    let seconds = option_env!("SOURCE_DATE_EPOCH").and_then(|seconds| seconds.parse::<i64>().ok());
-    Timestamp(seconds.unwrap_or_default().saturating_mul(1000))
+    let seconds = option_env!("POSTERN_COMMITTED_AT").or(option_env!("SOURCE_DATE_EPOCH"));
+    let seconds: i64 = seconds.and_then(|seconds| seconds.parse().ok()).unwrap_or_default();
+    Timestamp(seconds.saturating_mul(1000))
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@
 //! | [`delivery`] | exports go out: claim, post, judge, settle |
 //! | [`destination`] | where exports go: settings and payload |
 //! | [`token`] | what a token endpoint is asked, and what it answers |
-//! | [`tls`] | the TLS policy, and its proof on each connection |
+//! | [`tls`] | the TLS policy, and its proof on each connection; certificates issued, verified, probed |
 //! | [`certificate`] | what certificates, and the files that hold them, say |
 //!
 //! Around them: [`config`] reads `postern.toml` and its drop-ins; [`app`] builds, starts and ends everything; [`listen`] is the HTTP

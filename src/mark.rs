@@ -53,7 +53,7 @@ impl Mark {
 
     /// Notes the present while the clock is trusted, and says when it is not; until `stop`.
     pub async fn keep(self: Arc<Self>, stop: CancellationToken) {
-        let (mut was_trusted, mut written) = (true, None);
+        let (mut was_trusted, mut written, mut could_write) = (true, None, true);
         loop {
             let now = self.clock.now();
             let distrusted = self.clock.distrusted();
@@ -70,8 +70,11 @@ impl Mark {
             let is_due = written.is_none_or(|written: Timestamp| now.since(written) >= WRITTEN_EVERY || now < written);
             if was_trusted && (is_due || stop.is_cancelled()) {
                 let mark = self.clone();
-                // A full disk is told of by those whom it hurts.
-                let _ = tokio::task::spawn_blocking(move || mark.write()).await;
+                let done = tokio::task::spawn_blocking(move || mark.write()).await;
+                if let (Ok(Err(error)), true) = (&done, could_write) {
+                    warn!(path = %self.path.display(), %error, "cannot keep the clock's mark: a clock that is set back would not be noticed after a restart");
+                }
+                could_write = matches!(done, Ok(Ok(())));
                 written = Some(now);
             }
             if stop.is_cancelled() {

@@ -198,10 +198,19 @@ pub(crate) fn certificate(destination: &DestinationId, role: &'static str, finge
     });
 }
 
-pub(crate) fn certificate_end(destination: &DestinationId, role: &'static str, end: Timestamp, now: Timestamp) {
+/// When a certificate of ours ends, if there is one, and in how many days, if anybody can tell. NaN says nothing, and
+/// compares with nothing.
+pub(crate) fn certificate_end(
+    destination: &DestinationId,
+    role: &'static str,
+    end: Option<Timestamp>,
+    now: Option<Timestamp>,
+) {
     let destination = destination.as_str().to_owned();
-    gauge!(CERTIFICATE_END, "destination" => destination.clone(), "role" => role).set(end.as_millis() as f64 / 1000.0);
-    gauge!(CERTIFICATE_DAYS, "destination" => destination, "role" => role).set(end.days_after(now) as f64);
+    let seconds = end.map_or(f64::NAN, |end| end.as_millis() as f64 / 1000.0);
+    let days = end.zip(now).map_or(f64::NAN, |(end, now)| end.days_after(now) as f64);
+    gauge!(CERTIFICATE_END, "destination" => destination.clone(), "role" => role).set(seconds);
+    gauge!(CERTIFICATE_DAYS, "destination" => destination, "role" => role).set(days);
 }
 
 pub(crate) fn certificates_differ(destination: &DestinationId, differ: bool, refused: bool) {

@@ -3,19 +3,19 @@
 use std::collections::BTreeMap;
 
 use axum::{Json, extract::State};
-use pem::{EncodeConfig, LineEnding, Pem};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
     Admin,
+    destinations::asked,
     problem::{Problem, Query},
 };
 use crate::{
     certificate::{Certificate, Fingerprint, Names},
     clock::Timestamp,
     delivery::Certificates,
-    tls::Credentials,
+    tls::{Credentials, bundle::to_pem},
 };
 
 /// Where AEP has it.
@@ -141,23 +141,24 @@ pub(super) async fn list(
     Ok(Json(PublicCertificates { total: all.len(), count: results.len(), results, links }))
 }
 
-/// Each certificate once, however many destinations it serves.
+/// Each certificate once, with the one that is to follow it, however many destinations it serves.
 async fn all(admin: &Admin) -> Vec<PublicCertificate> {
     let (scene, now) = (admin.scene.borrow().clone(), admin.clock.now());
-    let mut found: BTreeMap<(String, Fingerprint), PublicCertificate> = BTreeMap::new();
-    for (id, served) in &scene.destinations {
-        let Certificates { in_use, newer, .. } = match served.view().await {
+    let mut found: BTreeMap<(String, [Option<Fingerprint>; 2]), PublicCertificate> = BTreeMap::new();
+    for (id, view) in asked(&scene).await {
+        let Certificates { in_use, newer, .. } = match view {
             Ok(view) => view.certificates,
-            Err(_) => Certificates::of(served.control.tls().credentials().clone()),
+            Err(_) => Certificates::of(scene.destinations[&id].control.tls().credentials().clone()),
         };
+        let newer = newer.map(|newer| newer.credentials);
         let Some(current) = Described::of(&in_use, now) else { continue };
-        let place = (current.cert_common_name.clone(), in_use.fingerprint());
-        let entry = || PublicCertificate { current, destinations: Vec::new(), next: None };
-        let entry = found.entry(place).or_insert_with(entry);
+        let pair = [Some(in_use.fingerprint()), newer.as_ref().map(Credentials::fingerprint)];
+        let entry = found.entry((current.cert_common_name.clone(), pair)).or_insert_with(|| PublicCertificate {
+            current,
+            destinations: Vec::new(),
+            next: newer.and_then(|newer| Described::of(&newer, now)),
+        });
         entry.destinations.push(id.to_string());
-        if let Some(newer) = newer {
-            entry.next = Described::of(&newer.credentials, now);
-        }
     }
     found.into_values().collect()
 }
@@ -172,7 +173,7 @@ impl Described {
         let Names { dns, ip, uri, email, other: _ } = certificate.names;
         Some(Self {
             cert_common_name: name,
-            public_certificate: pem(leaf),
+            public_certificate: to_pem(leaf),
             expiry_date: certificate.not_after.with_millis(),
             not_before: certificate.not_before.with_millis(),
             days_left,
@@ -182,11 +183,7 @@ impl Described {
             serial_number: certificate.serial,
             sha256: certificate.sha256.to_string(),
             spki_sha256: certificate.spki_sha256.to_string(),
-            chain: issuers.into_iter().map(pem).collect(),
+            chain: issuers.into_iter().map(to_pem).collect(),
         })
     }
-}
-
-fn pem(der: &[u8]) -> String {
-    pem::encode_config(&Pem::new("CERTIFICATE", der), EncodeConfig::new().set_line_ending(LineEnding::LF))
 }

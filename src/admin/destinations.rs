@@ -1,6 +1,6 @@
 //! The destinations: how each is doing, and what a person may tell it.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
     Extension, Json,
@@ -122,10 +122,10 @@ pub struct CertificateView {
     pub accepted: Option<String>,
     /// Until when the one in use may be used.
     pub not_after: String,
-    /// Whole days until then; negative when it is over.
-    pub days_left: i64,
-    /// Whether the one in use may be used now. While the clock is not trusted nobody can say, and it is used.
-    pub valid: bool,
+    /// Whole days until then; negative when it is over. None while the clock is not trusted.
+    pub days_left: Option<i64>,
+    /// Whether the one in use may be used now. None while the clock is not trusted: nobody can say, and it is used.
+    pub valid: Option<bool>,
     /// A newer one that is on file and not in use.
     pub newer: Option<NewerView>,
     /// Why what is on file cannot be used; the one in use stays so.
@@ -272,20 +272,20 @@ fn served(admin: &Admin, name: &str) -> Result<Served, Problem> {
     found.ok_or_else(|| Problem::not_found(format_args!("there is no destination `{name}`")))
 }
 
-/// Asks all workers at once.
+/// How all destinations look, by name.
 pub(super) async fn views(admin: &Admin, scene: &Arc<Scene>, counters: Option<&Counters>) -> Vec<DestinationView> {
+    let views = asked(scene).await.into_iter();
+    views.map(|(id, view)| destination_view(admin, &scene.destinations[&id], view, counters)).collect()
+}
+
+/// What all workers say, asked at once, by name.
+pub(super) async fn asked(scene: &Arc<Scene>) -> BTreeMap<DestinationId, Result<View, NotDone>> {
     let mut asked = JoinSet::new();
     for (id, served) in &scene.destinations {
         let (id, served) = (id.clone(), served.clone());
         asked.spawn(async move { (id, served.view().await) });
     }
-    let mut views: Vec<DestinationView> = Vec::new();
-    while let Some(answered) = asked.join_next().await {
-        let Ok((id, view)) = answered else { continue };
-        views.push(destination_view(admin, &scene.destinations[&id], view, counters));
-    }
-    views.sort_by(|a, b| a.name.cmp(&b.name));
-    views
+    asked.join_all().await.into_iter().collect()
 }
 
 fn destination_view(
@@ -338,7 +338,7 @@ fn destination_view(
 
 /// By what the worker says; of one that does not answer, by what was loaded.
 fn certificate_view(admin: &Admin, served: &Served, view: Option<&View>) -> CertificateView {
-    let now = admin.clock.now();
+    let now = admin.clock.distrusted().is_none().then(|| admin.clock.now());
     let (certificates, accepted) = match view {
         Some(view) => (view.certificates.clone(), view.accepted_with),
         None => (Certificates::of(served.control.tls().credentials().clone()), None),
@@ -352,8 +352,8 @@ fn certificate_view(admin: &Admin, served: &Served, view: Option<&View>) -> Cert
         on_file,
         accepted: accepted.map(|fingerprint| fingerprint.to_string()),
         not_after: text(in_use.not_after()),
-        days_left: in_use.not_after().days_after(now),
-        valid: in_use.validity_at(now) == Validity::Valid,
+        days_left: now.map(|now| in_use.not_after().days_after(now)),
+        valid: now.map(|now| in_use.validity_at(now) == Validity::Valid),
         newer: newer.map(|Newer { credentials, refused }| NewerView {
             fingerprint: credentials.fingerprint().to_string(),
             not_before: text(credentials.not_before()),

@@ -53,12 +53,18 @@ impl Deliveries {
         Self { store, clock, running, leaving, tasks, stop }
     }
 
-    /// Makes a worker for a destination whose queue the store has.
+    /// Makes a worker for a destination whose queue the store has. The pair of ours before is the one that its present worker
+    /// uses, or that was kept beside the files.
     ///
     /// # Errors
     /// When its client cannot be built.
     pub(super) fn prepare(&self, destination: Destination) -> Result<Ready, MutualClientError> {
-        let (worker, control) = Worker::new(destination.clone(), self.store.clone(), self.clock.clone())?;
+        let before = match self.running.get(destination.id()) {
+            Some(running) => Some(running.served.control.tls()),
+            // Two small files, at a start or a reload. Whether they are there does not matter.
+            None => destination.tls.load_previous().ok(),
+        };
+        let (worker, control) = Worker::new(destination.clone(), before, self.store.clone(), self.clock.clone())?;
         Ok(Ready { destination, worker, control })
     }
 

@@ -55,6 +55,8 @@ pub struct Certificate {
     pub authority_key_id: Option<String>,
     /// Which names an authority may give out.
     pub name_constraints: Option<NameConstraints>,
+    /// Object identifiers of extensions that are broken.
+    pub unreadable_extensions: Vec<String>,
     /// SHA-256 of the certificate.
     pub sha256: Fingerprint,
     /// SHA-256 of the public key with its algorithm (SubjectPublicKeyInfo): what a pin is made of.
@@ -139,6 +141,7 @@ impl Certificate {
             subject_key_id: None,
             authority_key_id: None,
             name_constraints: None,
+            unreadable_extensions: Vec::new(),
             sha256: Fingerprint::of(certificate.as_raw()),
             spki_sha256: Fingerprint::of(certificate.public_key().raw),
         };
@@ -146,7 +149,7 @@ impl Certificate {
         described
     }
 
-    /// What cannot be read, or is not known, says nothing here.
+    /// What is not known says nothing here.
     fn add(&mut self, extension: &X509Extension<'_>) {
         match extension.parsed_extension() {
             ParsedExtension::SubjectAlternativeName(names) => self.names = Names::of(&names.general_names),
@@ -169,6 +172,7 @@ impl Certificate {
                     excluded: listed(&constraints.excluded_subtrees),
                 });
             }
+            ParsedExtension::ParseError { .. } => self.unreadable_extensions.push(extension.oid.to_id_string()),
             _ => {}
         }
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 use x509_parser::{
-    asn1_rs::{FromDer, Integer, Oid, Sequence},
+    asn1_rs::{FromDer, Integer, Oid, Sequence, Tag},
     public_key::PublicKey,
     x509::SubjectPublicKeyInfo,
 };
@@ -30,7 +30,9 @@ impl Key {
         match algorithm.as_str() {
             "RSA" | "RSA-PSS" => Self::rsa(algorithm, rsa_modulus(key).as_deref()),
             "EC" => {
-                let curve = parameters.and_then(|parameters| Oid::try_from(parameters.clone()).ok());
+                let curve = parameters
+                    .filter(|parameters| parameters.tag() == Tag::Oid)
+                    .and_then(|parameters| Oid::try_from(parameters.clone()).ok());
                 match curve {
                     Some(curve) => Self::ec(&curve),
                     // The curve is spelled out. A point has a byte for its form, then two coordinates.
@@ -46,8 +48,13 @@ impl Key {
                     .and_then(|parameters| Some(Integer::from_der(&parameters.content).ok()?.1.as_ref().to_vec()));
                 Self { algorithm, bits: prime.as_deref().map(bits), curve: None }
             }
-            _ => Self { algorithm, bits: None, curve: None },
+            _ => Self::other(algorithm),
         }
+    }
+
+    /// Of a kind whose keys differ in nothing.
+    pub(super) fn other(algorithm: String) -> Self {
+        Self { algorithm, bits: None, curve: None }
     }
 
     /// Of an RSA key with this modulus.

@@ -3,16 +3,28 @@
 use std::{fmt::Write, net::IpAddr};
 
 use x509_parser::{
-    asn1_rs::{Any, Class, Tag, ToDer},
+    asn1_rs::{Any, Class, FromDer, Tag, ToDer},
     extensions::GeneralName,
     x509::{AttributeTypeAndValue, X509Name},
 };
 
-use super::oid;
+use super::{description::Malformed, oid};
 
 /// A name as `openssl x509 -nameopt RFC2253,-esc_msb` shows it: the last part first.
 pub(super) fn distinguished(name: &X509Name<'_>) -> String {
     reversed(name.iter().map(|part| reversed(part.iter().map(attribute), "+")), ",")
+}
+
+/// A distinguished name in DER, for example of an authority that a server names, as [`distinguished`] shows it.
+///
+/// # Errors
+/// When the bytes are anything else, or are followed by more.
+pub fn distinguished_name(der: &[u8]) -> Result<String, Malformed> {
+    match X509Name::from_der(der) {
+        Ok(([], name)) => Ok(distinguished(&name)),
+        Ok((rest, _)) => Err(Malformed(format!("{} bytes follow the name", rest.len()))),
+        Err(error) => Err(Malformed(error.to_string())),
+    }
 }
 
 /// The first `CN`.
@@ -50,7 +62,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 /// Text whose control characters, and those that turn the direction of writing, are escaped: a terminal shows it as it is.
-pub(super) fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut plain, c| {
         match is_treacherous(c) {
             true => escape(c, &mut plain),

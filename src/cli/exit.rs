@@ -46,6 +46,15 @@ impl Failure {
         Self { exit, error: anyhow!("{message}") }
     }
 
+    /// An exit code that is an answer, and was said in words already.
+    pub(super) fn answered(exit: Exit) -> Self {
+        Self::of(exit, "")
+    }
+
+    pub(super) fn is_answer(&self) -> bool {
+        self.error.to_string().is_empty()
+    }
+
     pub(super) fn because(self, what: &'static str) -> Self {
         Self { error: self.error.context(what), ..self }
     }

@@ -116,8 +116,10 @@ impl fmt::Display for Next<'_> {
   start it     {start}
   post to it   curl -H 'content-type: application/json' http://{address}/collection/{inlet} \\
                  -d '{{\"identityMap\": {{\"CRM\": [{{\"id\": \"4711\"}}]}}, \"plan\": \"gold\"}}'
-  send from it put the client certificate, its key (mode 0640) and the receiver's authority into {dir}/tls,
-               then: postern destination add NAME{option}; postern.toml(5) explains audiences and destinations"
+  send from it postern cert request --common-name NAME --out {dir}/tls
+                 makes a key and what an authority is asked with; postern cert issue makes certificates for a staging
+               postern destination add NAME{option}
+                 adds where to; postern.toml(5) explains audiences and destinations"
         )
     }
 }

@@ -12,6 +12,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 mod audit;
+mod cert;
 mod check;
 mod child;
 mod client;
@@ -82,6 +83,9 @@ enum Verb {
     /// Check, compact, save, copy the store
     #[command(subcommand)]
     Store(store::StoreVerb),
+    /// Inspect, prove, issue and watch certificates
+    #[command(subcommand)]
+    Cert(cert::CertVerb),
     /// See whether the clock is trusted, and have it trusted
     #[command(subcommand)]
     Clock(clock::ClockVerb),
@@ -129,6 +133,7 @@ pub fn main() -> ExitCode {
         Verb::Audience(verb) => lists::audiences(verb),
         Verb::Audit(arguments) => audit::audit(arguments),
         Verb::Store(verb) => store::store(verb),
+        Verb::Cert(verb) => cert::cert(verb),
         Verb::Clock(verb) => clock::clock(&verb),
         Verb::Completion { shell } => completion::completion(shell),
         Verb::Man(pages) => man::man(&pages),
@@ -137,7 +142,9 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            talk(&failure);
+            if !failure.is_answer() {
+                talk(&failure);
+            }
             failure.code()
         }
     }

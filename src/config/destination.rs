@@ -104,6 +104,11 @@ fn retry_delays(item: &Item<'_>) -> Option<[Duration; 2]> {
 }
 
 fn client_tls(item: &Item<'_>, places: &Places<'_>) -> Option<ClientTls> {
+    ClientTls::load(&tls_files(item, places)?).map_or_else(|error| item.refuse(crate::chain(&error)), Some)
+}
+
+/// Where certificate, key and roots are read.
+fn tls_files(item: &Item<'_>, places: &Places<'_>) -> Option<ClientTlsFiles> {
     let mut section = item.section("a table with certificate, key and roots")?;
     let mut file = |name| section.required(name).and_then(|item| path(&item, places));
     let certificate = file("certificate");
@@ -113,6 +118,16 @@ fn client_tls(item: &Item<'_>, places: &Places<'_>) -> Option<ClientTls> {
         _ => path(&item, places).map(RootsSource::File),
     });
     section.close();
-    let files = ClientTlsFiles { certificate: certificate?, key: key?, roots: roots? };
-    ClientTls::load(&files).map_or_else(|error| item.refuse(crate::chain(&error)), Some)
+    Some(ClientTlsFiles { certificate: certificate?, key: key?, roots: roots? })
+}
+
+/// Reads of a destination only its name and where its certificates are.
+pub(super) fn certificate_files(item: &Item<'_>, places: &Places<'_>) -> Option<(DestinationId, ClientTlsFiles)> {
+    let mut section = item.section("a table [[destination]]")?;
+    let id: Option<DestinationId> = section.required("name").and_then(|item| item.parse());
+    if let Some(id) = &id {
+        section.call(format!("destination \"{id}\""));
+    }
+    let files = section.required("tls").and_then(|item| tls_files(&item, places));
+    id.zip(files)
 }

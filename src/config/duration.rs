@@ -16,7 +16,8 @@ pub(super) fn duration(item: &Item<'_>, limits: RangeInclusive<Duration>) -> Opt
     }
 }
 
-fn parse(text: &str) -> Option<Duration> {
+/// A whole number and a unit.
+pub(super) fn parse(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
     let number: u64 = digits.parse().ok()?;
     let unit_millis = match unit {

@@ -5,6 +5,7 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 mod audience;
@@ -31,7 +32,13 @@ use reading::Reading;
 use secret::Places;
 use settings::Settings;
 
-use crate::{audience::Audience, destination::Destination, inlet::Inlet, store::Keeping};
+use crate::{
+    audience::Audience,
+    destination::{Destination, DestinationId},
+    inlet::Inlet,
+    store::Keeping,
+    tls::ClientTlsFiles,
+};
 
 /// Most inlets: each has its own routes and metrics.
 const INLETS_MAX: usize = 100;
@@ -136,6 +143,11 @@ pub fn admin_socket(path: &Path) -> Result<PathBuf, ConfigError> {
     }
 }
 
+/// Reads a duration as the configuration writes it: a whole number and a unit, such as `500ms`.
+pub fn duration(text: &str) -> Option<Duration> {
+    duration::parse(text)
+}
+
 /// The folder of the store, going by the files as far as they can be read: a stopped store can be mended whatever else is
 /// wrong.
 ///
@@ -143,6 +155,28 @@ pub fn admin_socket(path: &Path) -> Result<PathBuf, ConfigError> {
 /// [`ConfigError::Missing`], and when what they say of it is wrong.
 pub fn state_dir(path: &Path) -> Result<PathBuf, ConfigError> {
     Ok(whereabouts(&Files::read(path)?)?.0)
+}
+
+/// Each destination with where its certificates are, whatever else is wrong, also with them: they are looked at to find that
+/// out.
+///
+/// # Errors
+/// [`ConfigError::Missing`], and when what the files say of this is wrong.
+pub fn certificate_files(path: &Path) -> Result<Vec<(DestinationId, ClientTlsFiles)>, ConfigError> {
+    let files = Files::read(path)?;
+    let reading = Reading::new(&files.sources);
+    let tables = reading.parse();
+    let places = files.places();
+    let mut root = Section::root(&tables, &reading);
+    let read = |item: Item<'_>| destination::certificate_files(&item, &places);
+    let destinations = root.all("destination", DESTINATIONS_MAX, read);
+    let all_read = tables.len() == files.sources.len();
+    drop(root);
+    drop(tables);
+    match destinations {
+        Some(destinations) if all_read => Ok(destinations),
+        _ => Err(ConfigError::Invalid(reading.end().0)),
+    }
 }
 
 /// The folder of the store, and the socket.

@@ -32,7 +32,7 @@ pub(super) struct Gate {
     state: State,
     standing: Standing,
     /// The certificate in use.
-    certificate: Fingerprint,
+    pub(super) certificate: Fingerprint,
     last_delivery: Option<Timestamp>,
 }
 
@@ -148,31 +148,10 @@ impl Gate {
         self.standing.paused.is_some()
     }
 
-    /// Another certificate is in use from now on.
-    pub(super) fn change_certificate(&mut self, certificate: Fingerprint) {
-        self.certificate = certificate;
-    }
-
     /// Something has changed for the better: a gate that is held is probed at once.
     pub(super) fn probe_soon(&mut self, now: Timestamp) {
         if let State::Held { probe_at, wait, .. } = &mut self.state {
             (*probe_at, *wait) = (now, PROBE_WAIT);
-        }
-    }
-
-    /// Whether the destination has accepted an export over the certificate in use.
-    fn has_accepted(&self) -> bool {
-        self.standing.accepted_with == Some(self.certificate)
-    }
-
-    /// Whether an outcome over the certificate in use, in context, may be how that is refused. Before a first acceptance a
-    /// connection that just ends is such a way too.
-    pub(super) fn may_refuse_certificate(&self, outcome: &Outcome) -> bool {
-        match outcome {
-            Outcome::Fault(Fault::CertificateRefused | Fault::NeverAccepted(_)) => true,
-            Outcome::Fault(Fault::Token(TokenFault::CertificateRefused)) => true,
-            Outcome::Fault(Fault::Closed | Fault::Handshake) => !self.has_accepted(),
-            _ => false,
         }
     }
 
@@ -199,24 +178,13 @@ impl Gate {
         self.standing.hold.as_ref()
     }
 
-    /// Learns from the POST of `export`, which has this number, and judges it.
-    pub(super) fn judge(
-        &mut self,
-        export: &Export,
-        number: u64,
-        outcome: Outcome,
-        over: Over,
-        now: Timestamp,
-    ) -> Judgement {
+    /// Learns from the POST of `export`, which has this number, and judges it. The outcome is what it means in context.
+    pub(super) fn judge(&mut self, number: u64, outcome: Outcome, over: Over, now: Timestamp) -> Judgement {
         let before = self.standing.clone();
-        let outcome = match over {
-            Over::InUse => self.in_context(export, outcome),
-            // What a pair met that is not in use any more says nothing of the one that is.
-            Over::Another if matches!(outcome, Outcome::Fault(_)) || speaks_of_certificate(&outcome) => {
-                return Judgement { outcome, charge: Charge::Trial, standing: None };
-            }
-            Over::Another => outcome,
-        };
+        // What a pair met that is not in use any more says nothing of the one that is.
+        if over == Over::Another && may_speak_of_certificate(&outcome) {
+            return Judgement { outcome, charge: Charge::Trial, standing: None };
+        }
         let charge = match self.state {
             State::Held { .. } => self.judge_held(number, &outcome, now),
             State::Open { .. } | State::Throttled { .. } => self.judge_open(&outcome, now),
@@ -228,11 +196,10 @@ impl Gate {
         Judgement { outcome, charge, standing }
     }
 
-    /// What the outcome means here: a 400 or 403 of a receiver that never accepted our certificate is about the
+    /// What an outcome over the pair in use means here: a 400 or 403 of a receiver that never accepted our certificate is about the
     /// certificate (nginx answers so after a good handshake); a status fault that the same export meets again after
     /// others were delivered is about the export.
-    pub(super) fn in_context(&self, export: &Export, outcome: Outcome) -> Outcome {
-        let accepted = self.has_accepted();
+    pub(super) fn in_context(&self, export: &Export, outcome: Outcome, accepted: bool) -> Outcome {
         match outcome {
             Outcome::Refused(status @ 400) if !accepted => Outcome::Fault(Fault::NeverAccepted(status)),
             Outcome::Retryable(Trouble::Status(status @ 403)) if !accepted => {
@@ -349,9 +316,9 @@ fn status_of(fault: &Fault) -> Option<u16> {
     }
 }
 
-/// Whether an outcome of a receiver may speak of our certificate rather than of the export.
-fn speaks_of_certificate(outcome: &Outcome) -> bool {
-    matches!(outcome, Outcome::Refused(400) | Outcome::Retryable(Trouble::Status(403)))
+/// Whether an outcome may speak of our certificate, or of the destination, rather than of the export.
+fn may_speak_of_certificate(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Fault(_) | Outcome::Refused(400) | Outcome::Retryable(Trouble::Status(403)))
 }
 
 const OPEN: State = State::Open { failures: 0, refusals: 0 };

@@ -22,7 +22,7 @@ use crate::{
     export::{Attempt, Charge, Export, Fault, Next, Outcome},
     metrics,
     store::{Claim, Queue, Store, StoreError},
-    tls::{Fingerprint, MutualClientError},
+    tls::{ClientTls, Fingerprint, MutualClientError},
 };
 
 mod control;
@@ -44,7 +44,7 @@ use control::{ORDERS_MAX, Order};
 use expiry::Expiry;
 use figures::Figures;
 use gate::{Allowance, Gate};
-use rotation::{Over, Rotation};
+use rotation::{Over, Rotation, refuses_certificate};
 use sender::{Ended, Met, Sender};
 use shown::Shown;
 
@@ -88,22 +88,29 @@ pub enum Ending {
 }
 
 impl Worker {
-    /// A worker for `destination`, whose queue the store has, and a handle on it.
+    /// A worker for `destination`, whose queue the store has, and a handle on it. `before` is the pair of ours that was used
+    /// before the destination's, if that is known.
     ///
     /// # Errors
     /// When the client cannot be built.
     ///
     /// # Panics
     /// When the store was opened without this destination.
-    pub fn new(destination: Destination, store: Store, clock: Clock) -> Result<(Self, Control), MutualClientError> {
+    pub fn new(
+        destination: Destination,
+        before: Option<ClientTls>,
+        store: Store,
+        clock: Clock,
+    ) -> Result<(Self, Control), MutualClientError> {
         let sender = Sender::new(&destination, clock.clone())?;
         let queue = store.queue(destination.id()).expect("the store is opened with all destinations");
         let gate = gate_as_left(&destination, &store, sender.fingerprint(), &clock);
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);
         let (in_use, shown) = watch::channel(sender.clone());
         let control = Control { orders, sender: shown };
-        let rotation = Rotation::new(destination.id().clone(), sender, clock.clone());
-        let (expiry, shown, look_at, figures, keeping) = Default::default();
+        let rotation = Rotation::new(destination.id().clone(), sender, before, clock.clone())?;
+        let (expiry, look_at, figures, keeping) = Default::default();
+        let shown = Shown::new(destination.id().clone());
         let (last_delivery, last_failure) = (None, None);
         let worker = Self {
             destination,
@@ -131,6 +138,7 @@ impl Worker {
         // The worker before may have learned something since this one was made.
         let in_use = self.rotation.in_use().fingerprint();
         self.gate = gate_as_left(&self.destination, &self.store, in_use, &self.clock);
+        self.rotation.accepted_before(self.gate.accepted_with());
         if let Some(Hold { fault, since }) = self.gate.held() {
             warn!(destination = %self.destination.id(), reason = %fault, %since, "destination is still held");
         }
@@ -200,11 +208,8 @@ impl Worker {
     /// Puts the pair in use that is to be by now, and shows and says what there is to say.
     fn rotate(&mut self) {
         match self.rotation.turn() {
-            Ok(false) => {}
-            Ok(true) => {
-                self.certificate_changed();
-                self.gate.probe_soon(self.clock.now());
-            }
+            Ok(()) if self.certificate_changed() => self.gate.probe_soon(self.clock.now()),
+            Ok(()) => {}
             Err(error) => {
                 let (destination, error) = (self.destination.id(), crate::chain(&error));
                 error!(%destination, error, "new certificate is not used; the one before stays in use");
@@ -212,13 +217,20 @@ impl Worker {
         }
         let (id, certificates) = (self.destination.id(), self.rotation.certificates());
         self.expiry.look(id, &self.rotation.in_use().tls, &self.clock);
-        self.shown.show(id, &certificates, self.gate.accepted_with(), self.clock.now());
+        self.shown.show(&certificates, self.gate.accepted_with(), &self.clock);
     }
 
-    fn certificate_changed(&mut self) {
+    /// Shows what POSTs go out with, if that has changed.
+    fn certificate_changed(&mut self) -> bool {
         let in_use = self.rotation.in_use();
-        self.gate.change_certificate(in_use.fingerprint());
-        self.in_use.send_replace(in_use.clone());
+        self.gate.certificate = in_use.fingerprint();
+        self.in_use.send_if_modified(|shown| {
+            let differs = shown.tls != in_use.tls;
+            if differs {
+                *shown = in_use.clone();
+            }
+            differs
+        })
     }
 
     fn obey(&mut self, order: Order, in_flight: usize) {
@@ -285,8 +297,8 @@ impl Worker {
         let detail = detail.as_deref();
         let (id, destination) = (claim.export.id, self.destination.id().clone());
         let was_held = self.gate.held().cloned();
-        let over = self.over(sender, &claim.export, &outcome);
-        let judgement = self.gate.judge(&claim.export, claim.number(), outcome, over, now);
+        let (outcome, over) = self.heed(sender, &claim.export, outcome);
+        let judgement = self.gate.judge(claim.number(), outcome, over, now);
         if over == Over::InUse {
             self.rotation.met(&claim.export, &judgement.outcome);
         }
@@ -330,16 +342,19 @@ impl Worker {
         self.store.settle(claim, next, judgement.standing);
     }
 
-    /// Over which pair a POST went, once what it says of that pair has been heeded.
-    fn over(&mut self, sender: u64, export: &Export, outcome: &Outcome) -> Over {
-        let over = self.rotation.over(sender);
-        let outcome = self.gate.in_context(export, outcome.clone());
-        if over == Over::Another || !self.gate.may_refuse_certificate(&outcome) {
-            return over;
+    /// What an outcome means, and over which pair it came once what it says of that pair has been heeded.
+    fn heed(&mut self, sender: u64, export: &Export, outcome: Outcome) -> (Outcome, Over) {
+        if self.rotation.over(sender) == Over::Another {
+            return (outcome, Over::Another);
+        }
+        let accepted = self.rotation.is_accepted();
+        let outcome = self.gate.in_context(export, outcome, accepted);
+        if !refuses_certificate(&outcome, accepted) {
+            return (outcome, Over::InUse);
         }
         let over = self.rotation.refused(export);
         self.certificate_changed();
-        over
+        (outcome, over)
     }
 
     fn log_gate(&self, before: Option<Fault>, detail: Option<&str>) {
@@ -385,7 +400,7 @@ mod tests {
         profile::update::UpdateId,
         store::{Change, Committed, Keeping, StoreOwner},
         tls::{
-            ClientTls, ClientTlsFiles, HttpsUrl, RootsSource,
+            ClientTlsFiles, HttpsUrl, RootsSource,
             issue::{Authority, Period},
         },
     };
@@ -435,7 +450,7 @@ mod tests {
             })
         };
         owner.store().update(Vec::new(), decide).await.unwrap();
-        let (mut worker, _control) = Worker::new(destination, owner.store(), clock).unwrap();
+        let (mut worker, _control) = Worker::new(destination, None, owner.store(), clock).unwrap();
         let mut posts = JoinSet::new();
 
         worker.send(&mut posts).await;

@@ -60,7 +60,7 @@ impl Sender {
     /// # Errors
     /// When the client cannot be built.
     pub(super) fn new(destination: &Destination, clock: Clock) -> Result<Self, MutualClientError> {
-        Self::build(Arc::new(destination.clone()), destination.tls.clone(), 0, clock)
+        Self::build(Arc::new(destination.clone()), destination.tls.clone(), 1, clock)
     }
 
     /// The same with another pair, and a token of its own.

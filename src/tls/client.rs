@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use reqwest::{Method, header::HeaderMap};
 
+/// What is set on each connection; the probe sets the same.
+pub(super) use super::exchange::{alpn, config};
 use super::{
     ClientTls, HttpsUrl, PostError,
     exchange::{ANSWER_BYTES_MAX, Answer, Exchange, Limits, MutualClientError},

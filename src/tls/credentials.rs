@@ -248,7 +248,8 @@ impl fmt::Debug for Credentials {
     }
 }
 
-struct Leaf {
+/// What is known of a certificate that was checked.
+pub(super) struct Leaf {
     subject: String,
     not_before: Timestamp,
     not_after: Timestamp,
@@ -285,7 +286,8 @@ fn contains(text: &[u8], word: &[u8]) -> bool {
     text.windows(word.len()).any(|window| window == word)
 }
 
-fn check_chain(path: &Path, chain: &[CertificateDer<'static>]) -> Result<Leaf, CredentialsError> {
+/// Checks that each is issued by the next, up to the last one, and that the first is for clients.
+pub(super) fn check_chain(path: &Path, chain: &[CertificateDer<'static>]) -> Result<Leaf, CredentialsError> {
     let parsed = chain
         .iter()
         .enumerate()
@@ -354,7 +356,8 @@ impl Dated {
     }
 }
 
-fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {
+/// Reads a certificate, and nothing after it.
+pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, String> {
     match parse_x509_certificate(der) {
         Ok(([], certificate)) => Ok(certificate),
         Ok(_) => Err("bytes follow the certificate".to_owned()),
@@ -366,6 +369,7 @@ fn malformed(path: &Path, index: usize, reason: String) -> CredentialsError {
     CredentialsError::CertificateMalformed { path: path.to_owned(), position: index + 1, reason }
 }
 
-fn instant(seconds: i64) -> Timestamp {
+/// An instant as certificates count it.
+pub(super) fn instant(seconds: i64) -> Timestamp {
     Timestamp::from_millis(seconds.saturating_mul(1000))
 }

@@ -157,7 +157,7 @@ impl Exchange {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that makes a client's TLS settings")]
-fn config(tls: &ClientTls, clock: Clock) -> Result<ClientConfig, rustls::Error> {
+pub(super) fn config(tls: &ClientTls, clock: Clock) -> Result<ClientConfig, rustls::Error> {
     let resolver = ProvingResolver(Arc::clone(tls.credentials.certified()));
     let mut config =
         ClientConfig::builder_with_details(provider(), Arc::new(Present { clock, ours: tls.credentials.clone() }))
@@ -167,7 +167,7 @@ fn config(tls: &ClientTls, clock: Clock) -> Result<ClientConfig, rustls::Error> 
     // A resumed handshake asks for no certificate, and early data goes out before anything is proven.
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = alpn();
     Ok(config)
 }
 
@@ -187,6 +187,11 @@ impl TimeProvider for Present {
         let time = mark.filter(|mark| is_ours_valid(*mark) || !is_ours_valid(now)).unwrap_or(now);
         Some(UnixTime::since_unix_epoch(time.since(Timestamp::default())))
     }
+}
+
+/// The one protocol that is spoken inside TLS.
+pub(super) fn alpn() -> Vec<Vec<u8>> {
+    vec![b"http/1.1".to_vec()]
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<String> {

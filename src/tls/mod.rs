@@ -29,21 +29,29 @@
 //! Revocation lists and OCSP: a private authority's answer is a short lifetime, and an air-gapped site cannot ask.
 //! Whether the *receiver* verifies the certificate it asked for, nobody can see from here.
 
+pub mod answer;
+pub mod bundle;
 mod client;
 mod credentials;
 mod exchange;
-mod file;
+pub(crate) mod file;
 pub mod issue;
 pub mod listener;
 mod offering;
 mod post_error;
+pub mod probe;
 mod proof;
 mod roots;
 mod unanswered;
 mod url;
+pub mod verify;
 mod writing;
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustls::{RootCertStore, crypto::CryptoProvider};
 
@@ -112,6 +120,15 @@ impl ClientTls {
         Ok(Self { credentials, roots, authorities: authorities.into(), files })
     }
 
+    /// The pair that `cert install` kept beside the files when it replaced them, with the same roots.
+    ///
+    /// # Errors
+    /// As [`ClientTls::load`].
+    pub fn load_previous(&self) -> Result<Self, ClientTlsError> {
+        let ClientTlsFiles { certificate, key, .. } = &*self.files;
+        Ok(self.with_credentials(Credentials::load(&previous(certificate), &previous(key))?))
+    }
+
     /// Another certificate of ours with these roots: who may vouch for servers is not what an older pair may decide.
     pub fn with_credentials(&self, credentials: Credentials) -> Self {
         Self { credentials, ..self.clone() }
@@ -131,6 +148,13 @@ impl ClientTls {
     pub fn credentials(&self) -> &Credentials {
         &self.credentials
     }
+}
+
+/// Where a file is kept that another was put in the place of: beside it, with `.previous` behind its name.
+pub fn previous(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".previous");
+    name.into()
 }
 
 /// Equal when a handshake would be the same, wherever the files lie.

@@ -50,12 +50,17 @@ pub enum RootsError {
 /// Reads whom a client trusts, and until when the certificates in a file are valid.
 pub(super) fn load(source: &RootsSource) -> Result<(RootCertStore, Vec<Dated>), RootsError> {
     match source {
-        RootsSource::Public => Ok((RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }, Vec::new())),
+        RootsSource::Public => Ok((public(), Vec::new())),
         RootsSource::File(path) => {
             let text = file::read(path).map_err(|source| RootsError::Unreadable { path: path.clone(), source })?;
             from_pem(path, &text)
         }
     }
+}
+
+/// The public web's authorities.
+pub(super) fn public() -> RootCertStore {
+    RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
 }
 
 fn from_pem(path: &Path, text: &[u8]) -> Result<(RootCertStore, Vec<Dated>), RootsError> {

@@ -62,6 +62,16 @@ impl HttpsUrl {
         self.0.host_str().expect("an https URL has a host, or it does not parse")
     }
 
+    /// The port, 443 where none is written.
+    pub fn port(&self) -> u16 {
+        self.0.port_or_known_default().expect("https has a port of its own")
+    }
+
+    /// The path, without the query.
+    pub fn path(&self) -> &str {
+        self.0.path()
+    }
+
     /// As the HTTP client takes it.
     pub(super) fn as_url(&self) -> &Url {
         &self.0
@@ -86,14 +96,14 @@ mod tests {
 
     #[test]
     fn https_url_is_read() {
-        for (text, shown, host) in [
-            ("https://dest.example/in?a=1&b=2", "https://dest.example/in?a=1&b=2", "dest.example"),
-            ("HTTPS://Dest.Example:8443", "https://dest.example:8443/", "dest.example"),
-            ("https://10.0.0.7/x", "https://10.0.0.7/x", "10.0.0.7"),
-            ("https://[::1]:9/", "https://[::1]:9/", "[::1]"),
+        for (text, shown, parts) in [
+            ("https://dest.example/in?a=1&b=2", "https://dest.example/in?a=1&b=2", ("dest.example", 443, "/in")),
+            ("HTTPS://Dest.Example:8443", "https://dest.example:8443/", ("dest.example", 8443, "/")),
+            ("https://10.0.0.7/x", "https://10.0.0.7/x", ("10.0.0.7", 443, "/x")),
+            ("https://[::1]:9/", "https://[::1]:9/", ("[::1]", 9, "/")),
         ] {
             let url = HttpsUrl::parse(text).unwrap();
-            assert_eq!((url.to_string().as_str(), url.host()), (shown, host));
+            assert_eq!((url.to_string().as_str(), (url.host(), url.port(), url.path())), (shown, parts));
         }
     }
 

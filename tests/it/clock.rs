@@ -4,11 +4,11 @@ use std::{fs, time::Duration};
 
 use hyper::Method;
 use postern::clock::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{
     appliance::{Appliance, clock, held},
-    pki::{Pki, now},
+    pki::{Pki, expired, now},
     receiver::Receiver,
     sender::update,
 };
@@ -101,4 +101,62 @@ async fn small_step_back_is_a_correction() {
     clock.set(now() - Duration::from_secs(120));
 
     assert_eq!(postern.admin("/readyz").await.1, "ready\n");
+}
+
+/// Nothing is known of the time but when this was built, and all certificates are younger.
+#[tokio::test]
+async fn exports_go_out_at_a_first_start_in_1970() {
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    let wrong = postern::clock::Clock::manual(Timestamp::from_millis(1000));
+    let postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start_by(&wrong).await;
+
+    postern.post("web", &update("ada", json!({ "plan": "gold" }))).await;
+
+    receiver.wait_for(1).await;
+}
+
+#[tokio::test]
+async fn server_that_was_renewed_while_we_were_off_is_trusted() {
+    let day = Duration::from_secs(24 * 3600);
+    let (pki, clock) = (Pki::lasting(30 * day), clock());
+    let receiver = Receiver::start(&pki).await;
+    let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start_by(&clock).await;
+    postern.stop().await;
+    fs::write(postern.state_dir.join("clock"), format!("{}\n", now() - 2 * day)).unwrap();
+
+    postern.start_by(&postern::clock::Clock::manual(Timestamp::from_millis(1000))).await;
+    postern.post("web", &update("ada", json!({ "plan": "gold" }))).await;
+
+    receiver.wait_for(1).await;
+}
+
+/// What had expired when the clock was right has expired.
+#[tokio::test]
+async fn server_that_expired_before_the_mark_is_not_trusted() {
+    let pki = Pki::new();
+    let old = pki.authority.server(&["127.0.0.1"], expired()).unwrap();
+    let receiver = Receiver::set_up(&pki).presenting(&old).start().await;
+    let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start_by(&clock()).await;
+    postern.stop().await;
+
+    postern.start_by(&postern::clock::Clock::manual(Timestamp::from_millis(1000))).await;
+    postern.post("web", &update("ada", json!({ "plan": "gold" }))).await;
+
+    postern.wait_for_hold("crm", "server_not_trusted").await;
+}
+
+#[tokio::test]
+async fn nobody_judges_our_certificate_while_the_clock_is_not_trusted() {
+    let (pki, clock) = (Pki::new(), clock());
+    let receiver = Receiver::start(&pki).await;
+    let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start_by(&clock).await;
+    postern.stop().await;
+    postern.start_by(&postern::clock::Clock::manual(Timestamp::from_millis(1000))).await;
+
+    let (_, view) = postern.ask(Method::GET, "/v1/destinations/crm", None).await;
+
+    assert_eq!((&view["certificate"]["valid"], &view["certificate"]["days_left"]), (&Value::Null, &Value::Null));
+    let days = postern.metric(r#"postern_certificate_days_left{destination="crm",role="in_use"}"#).await;
+    assert!(days.is_some_and(f64::is_nan), "{days:?}");
 }

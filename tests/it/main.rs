@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod bad_disk;
+mod cert;
 mod certificates;
+mod certs;
 mod cli;
 mod clock;
 mod config;
@@ -22,6 +24,8 @@ mod operate;
 mod operations;
 mod outage;
 mod package;
+mod peers;
+mod probe;
 mod profiles;
 mod published;
 mod reload;

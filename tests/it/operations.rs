@@ -1,10 +1,17 @@
 //! Every command of `docs/operations.md`, run in the situation that its page is about.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{appliance::Appliance, pki::Pki, receiver::Receiver, reply::Reply, sender::update, socket::Done};
+use crate::support::{
+    appliance::{Appliance, command},
+    pki::{self, Pki},
+    receiver::Receiver,
+    reply::Reply,
+    sender::update,
+    socket::Done,
+};
 
 /// The commands of a page, in order.
 fn commands(page: &str) -> Vec<String> {
@@ -17,14 +24,33 @@ fn commands(page: &str) -> Vec<String> {
 
 /// Runs the commands of a page with these words in place of those in capitals.
 async fn run(postern: &mut Appliance, page: &str, words: &[(&str, &str)]) -> Vec<Done> {
+    run_with(postern, page, words, |_| {}).await
+}
+
+/// As [`run`], with somebody else at work before each command.
+async fn run_with(
+    postern: &mut Appliance,
+    page: &str,
+    words: &[(&str, &str)],
+    mut before: impl FnMut(&str),
+) -> Vec<Done> {
+    let put = |word: &str| {
+        let named = |(name, _): &&(&str, &str)| word == *name || word.starts_with(&format!("{name}/"));
+        words.iter().find(named).map_or(word.to_owned(), |(name, put)| word.replacen(name, put, 1))
+    };
     let mut done = Vec::new();
     for command in commands(page) {
+        before(&command);
         match command.as_str() {
             "systemctl stop postern" => assert!(postern.stop().await.success()),
             "systemctl start postern" => postern.start_again().await,
+            // It needs no configuration.
+            _ if command.starts_with("postern cert request") => {
+                let arguments: Vec<String> = command.split(' ').skip(1).map(put).collect();
+                let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+                done.push(Done::of(&mut postern.command(&arguments)).succeeds());
+            }
             _ => {
-                let put =
-                    |word: &str| words.iter().find(|(name, _)| *name == word).map_or(word, |(_, put)| *put).to_owned();
                 let arguments: Vec<String> = command.strip_prefix("postern ").unwrap().split(' ').map(put).collect();
                 let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
                 done.push(postern.verb(&arguments).succeeds());
@@ -70,6 +96,39 @@ async fn dead_letter() {
 
     postern.wait_for_metric(r#"postern_exports_total{destination="crm",result="delivered"}"#, 3.0).await;
     assert!(postern.verb(&["dead-letter", "list", "--json"]).lines().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificate_that_runs_out() {
+    let pki = Pki::new();
+    let path = |name: &str| pki.path().join(name);
+    let text = |name: &str| path(name).display().to_string();
+    Done::of(&mut command(&["cert", "issue", "authority", "--out", &text("company")])).succeeds();
+    let company = fs::read_to_string(path("company/ca.crt")).unwrap();
+    let receiver = Receiver::set_up(&pki).trusting(pki.authority.certificate_pem() + &company).start().await;
+    let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start().await;
+
+    let words = [("NEW", &*text("new")), ("ANSWER", &*text("answer.pem"))];
+    let done = run_with(&mut postern, "A certificate runs out", &words, |command| {
+        if command.starts_with("postern cert install") {
+            let request = fs::read_to_string(path("new/edge-001.csr")).unwrap();
+            fs::write(path("answer.pem"), pki::answer(&path("company"), &request, |_| {})).unwrap();
+        }
+    })
+    .await;
+
+    assert!(done[0].stdout.contains("last day"), "{done:?}");
+    assert!(done[4].stdout.starts_with("good"), "{done:?}");
+    let new = fs::read_to_string(path("client.crt")).unwrap();
+    assert!(done[6].stdout.contains(&new), "{done:?}");
+    postern.post("web", &update("4711", json!({ "plan": "gold" }))).await;
+    receiver.wait_for(1).await;
+    let all_the_same = |crm: &Value| {
+        let certificate = &crm["certificate"];
+        certificate["fingerprint"] == certificate["accepted"] && certificate["fingerprint"] == certificate["on_file"]
+    };
+    let crm = postern.wait_until(&["destination", "show", "crm"], all_the_same).await;
+    assert_ne!(crm["certificate"]["fingerprint"], pki::fingerprint_of(&pki.client));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -153,13 +152,36 @@ async fn receiver_that_refuses_the_new_certificate_gets_the_one_before() {
     assert_eq!(running.postern.charged_failures("crm").await, 0);
     assert_eq!(running.postern.metric(&held("crm")).await, Some(0.0));
 
+    // It is tried again, looked at again, and refused again.
+    running.postern.verb(&["destination", "resume", "crm"]).succeeds();
+    running.uses(&refused).await;
+    running.pki.replace("client.key", "", 0o640);
+    running.shows(|shown| shown["problem"].is_string()).await;
+    running.pki.replace("client.key", &refused.key_pem, 0o640);
+    running.shows(|shown| shown["problem"].is_null()).await;
+    running.delivers_over(&running.pki.client, 3).await;
+
     // Whoever runs the receiver trusts the new authority, and our operator says so.
     let both = running.pki.authority.certificate_pem() + &strangers.certificate_pem();
     running.receiver.become_as(Receiver::set_up(&running.pki).trusting(both)).await;
     running.postern.verb(&["destination", "resume", "crm"]).succeeds();
     running.uses(&refused).await;
-    running.delivers_over(&refused, 3).await;
+    running.delivers_over(&refused, 4).await;
     running.shows(|shown| shown["newer"].is_null() && shown["accepted"] == fingerprint_of(&refused)).await;
+    assert_eq!(running.postern.charged_failures("crm").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pair_that_was_accepted_is_kept_however_many_follow_unused() {
+    let running = Running::start().await;
+    let strangers = Authority::new("Another authority", valid()).unwrap();
+    for _ in 0..3 {
+        let refused = strangers.client("Test client", valid()).unwrap();
+        running.pki.replace_client(&refused);
+        running.uses(&refused).await;
+    }
+
+    running.delivers_over(&running.pki.client, 2).await;
     assert_eq!(running.postern.charged_failures("crm").await, 0);
 }
 
@@ -374,8 +396,17 @@ async fn swaps_under_load_lose_nothing_and_charge_nothing() {
             good.push(fingerprint_of(&client));
             continue;
         }
-        bad.push(fingerprint_of(&client));
-        pki.replace("client.crt", &client.certificate_pem, 0o644);
+        // Not its key; over; for a server.
+        let bad_one = match (swap / 10) % 3 {
+            1 => client,
+            2 => pki.authority.client("Test client", expired()).unwrap(),
+            _ => pki.authority.server(&["127.0.0.1"], valid()).unwrap(),
+        };
+        bad.push(fingerprint_of(&bad_one));
+        match (swap / 10) % 3 {
+            1 => pki.replace("client.crt", &bad_one.certificate_pem, 0o644),
+            _ => pki.replace_client(&bad_one),
+        }
         running.shows(|shown| shown["problem"].is_string()).await;
     }
     println!("{swaps} swaps in {:?}", began.elapsed());
@@ -390,21 +421,6 @@ async fn swaps_under_load_lose_nothing_and_charge_nothing() {
     assert!(used.iter().all(|used| good.contains(used) && !bad.contains(used)));
     assert!(used.len() as u64 > swaps / 2, "{} certificates were used", used.len());
     assert_eq!((postern.charged_failures("crm").await, postern.trials("crm").await), (0, 0));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn half_of_a_replacement_is_not_complained_of() {
-    let running = Running::start().await;
-    let new = running.another_client();
-    let (crt, key) = (running.pki.write("1", &new.certificate_pem, 0o644), running.pki.write("2", &new.key_pem, 0o640));
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
-    // As long as a tool may take between the two files.
-    fs::rename(crt, running.pki.path().join("client.crt")).unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    fs::rename(key, running.pki.path().join("client.key")).unwrap();
-
-    running.uses(&new).await;
-    assert!(running.postern.log().iter().all(|line| line["level"] != "ERROR"), "{:#?}", running.postern.log());
 }
 
 #[tokio::test]
@@ -430,7 +446,114 @@ async fn end_of_a_certificate_is_told_in_time() {
         if days > 0 {
             assert_eq!(line["days"], days);
         }
-        let said = postern.log().iter().filter(|line| line["message"] == says).count();
-        assert_eq!(said, 1, "once, and not of what lasts");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pairs_that_are_refused_in_two_ways_make_no_dead_letter() {
+    let running = Running::start().await;
+    let strangers = Authority::new("Another authority", valid()).unwrap();
+    let new = strangers.client("Test client", valid()).unwrap();
+    let both = running.pki.authority.certificate_pem() + &strangers.certificate_pem();
+    running.receiver.become_as(Receiver::set_up(&running.pki).trusting(both)).await;
+    running.pki.replace_client(&new);
+    running.uses(&new).await;
+    running.delivers_over(&new, 2).await;
+    running.shows(|shown| shown["accepted"] == fingerprint_of(&new)).await;
+
+    // From now on the new one by an alert, the old one by a status.
+    running.receiver.answer_with(495);
+    running.receiver.become_as(Receiver::set_up(&running.pki)).await;
+    running.postern.post("web", &update("ada", json!({ "plan": "gold", "version": 3 }))).await;
+
+    running.postern.wait_for_metric(&held("crm"), 1.0).await;
+    running.receiver.wait_until("some probes", |all| all.len() > 4).await;
+    let view = running.postern.verb(&["destination", "show", "crm", "--json"]).json();
+    assert_eq!((&view["counted"]["dead"], &view["counted"]["waiting"]), (&json!(0), &json!(1)), "{view:#}");
+    assert_eq!(running.postern.charged_failures("crm").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pair_that_install_kept_serves_after_a_restart() {
+    let day = Duration::from_secs(24 * 3600);
+    let pki = Pki::lasting(10 * day);
+    let receiver = Receiver::start(&pki).await;
+    let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start().await;
+    let next = pki.authority.client("Test client", Period { from: now() + day, until: now() + 5 * day }).unwrap();
+    // As `cert install` does it.
+    pki.write("client.crt.previous", &pki.client.certificate_pem, 0o644);
+    pki.write("client.key.previous", &pki.client.key_pem, 0o600);
+    pki.replace_client(&next);
+
+    postern.stop().await;
+    postern.start_again().await;
+    postern.post("web", &update("ada", json!({ "plan": "gold" }))).await;
+
+    assert_eq!(receiver.wait_for(1).await[0].certificate, fingerprint_of(&pki.client));
+    let newer = |crm: &Value| crm["certificate"]["newer"]["fingerprint"] == fingerprint_of(&next);
+    postern.wait_until(&["destination", "show", "crm"], newer).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reload_that_changes_settings_too_keeps_the_pair_before() {
+    let running = Running::start().await;
+    let strangers = Authority::new("Another authority", valid()).unwrap();
+    let refused = strangers.client("Test client", valid()).unwrap();
+    let file = running.postern.config_file();
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("timeout = \"2s\"", "timeout = \"3s\"")).unwrap();
+    running.pki.replace_client(&refused);
+
+    running.postern.verb(&["reload"]).succeeds();
+
+    running.delivers_over(&running.pki.client, 2).await;
+    running.shows(|shown| shown["newer"]["fingerprint"] == fingerprint_of(&refused)).await;
+    for role in ["in_use", "on_file"] {
+        let of = |client| {
+            let fingerprint = fingerprint_of(client);
+            format!(r#"postern_certificate_info{{destination="crm",role="{role}",fingerprint="{fingerprint}"}}"#)
+        };
+        let has =
+            |client: &Issued| (role == "in_use") == (fingerprint_of(client) == fingerprint_of(&running.pki.client));
+        for client in [&running.pki.client, &refused] {
+            running.postern.wait_for_metric(&of(client), if has(client) { 1.0 } else { 0.0 }).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_of_a_destination_that_is_gone_say_nothing() {
+    let running = Running::start().await;
+    running.pki.replace("client.key", "", 0o640);
+    running.postern.wait_for_metric(r#"postern_certificate_differs{destination="crm"}"#, 1.0).await;
+    let days = r#"postern_certificate_days_left{destination="crm",role="on_file"}"#;
+    assert!(running.postern.metric(days).await.is_some_and(f64::is_nan), "it cannot be used");
+    running.pki.replace("client.key", &running.pki.client.key_pem, 0o640);
+    running.postern.wait_for_metric(days, 0.0).await;
+    running.pki.replace("client.key", "", 0o640);
+    running.postern.wait_for_metric(r#"postern_certificate_differs{destination="crm"}"#, 1.0).await;
+
+    running.pki.replace("client.key", &running.pki.client.key_pem, 0o640);
+    let file = running.postern.config_file();
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, &text[..text.find("[[destination]]").unwrap()]).unwrap();
+    running.postern.verb(&["reload"]).succeeds();
+
+    running.postern.wait_for_metric(r#"postern_certificate_differs{destination="crm"}"#, 0.0).await;
+}
+
+/// A pipe that nobody writes to is no file, and must not be waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn pipe_in_place_of_a_certificate_is_a_problem_like_any_other() {
+    let running = Running::start().await;
+    let path = running.pki.path().join("client.crt");
+    fs::remove_file(&path).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    running.shows(|shown| shown["problem"].as_str().is_some_and(|text| text.contains("not a regular file"))).await;
+
+    let new = running.another_client();
+    running.pki.replace_client(&new);
+
+    running.uses(&new).await;
+    running.delivers_over(&new, 2).await;
 }

@@ -158,9 +158,9 @@ pub(in crate::cli) fn about_certificate(view: &DestinationView) -> Vec<(&str, St
     });
     let problem = problem.as_ref().map(|problem| format!("what is on file is not used: {problem}"));
     let ends = match days_left {
-        ..0 => Some("the certificate has expired".to_owned()),
-        0..=30 => Some(format!("the certificate expires in {days_left} days")),
-        _ => None,
+        Some(..0) => Some("the certificate has expired".to_owned()),
+        Some(days @ 0..=30) => Some(format!("the certificate expires in {days} days")),
+        Some(_) | None => None,
     };
     newer.into_iter().chain(problem).chain(ends).map(|word| (view.name.as_str(), word)).collect()
 }
@@ -196,8 +196,13 @@ fn whole(view: &DestinationView) -> Result<(), Failure> {
     }
     let CertificateView { subject, fingerprint, on_file, accepted, not_after, days_left, valid, .. } =
         &view.certificate;
-    let valid = if *valid { good("valid").paint() } else { bad("not valid").paint() };
-    line("certificate", &format_args!("{subject}, {valid} until {not_after}, {days_left} days"))?;
+    let valid = match valid {
+        Some(true) => good("valid"),
+        Some(false) => bad("not valid"),
+        None => watch("not judged,"),
+    };
+    let days = days_left.map(|days| format!(", {days} days")).unwrap_or_default();
+    line("certificate", &format_args!("{subject}, {} until {not_after}{days}", valid.paint()))?;
     line("", &format_args!("in use    {fingerprint}"))?;
     line("", &format_args!("on file   {}", or_none(on_file.as_ref())))?;
     line("", &format_args!("accepted  {}", or_none(accepted.as_ref())))?;

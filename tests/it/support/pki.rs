@@ -16,6 +16,7 @@ use postern::{
         issue::{Authority, Issued, Period},
     },
 };
+use rcgen::{CertificateParams, CertificateSigningRequestParams, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use tempfile::TempDir;
 
@@ -99,6 +100,20 @@ pub fn fingerprint(der: &[u8]) -> String {
 /// Of a certificate that was issued.
 pub fn fingerprint_of(issued: &Issued) -> String {
     fingerprint(&CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes()).unwrap())
+}
+
+/// What an authority that `cert issue` made in a folder answers to a request: the leaf alone, in PEM.
+pub fn answer(authority: &Path, request: &str, change: impl Fn(&mut CertificateParams)) -> String {
+    let read = |name: &str| fs::read_to_string(authority.join(name)).unwrap();
+    let own = CertificateDer::from_pem_slice(read("ca.crt").as_bytes()).unwrap();
+    let issuer = Issuer::from_ca_cert_der(&own, KeyPair::from_pem(&read("ca.key")).unwrap()).unwrap();
+    let mut request = CertificateSigningRequestParams::from_pem(request).unwrap();
+    let today = now().as_millis() / 86_400_000;
+    let day = |day: i64| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(day as u64 * 86_400);
+    (request.params.not_before, request.params.not_after) = (day(today - 1), day(today + 30));
+    request.params.use_authority_key_identifier_extension = true;
+    change(&mut request.params);
+    request.signed_by(&issuer).unwrap().pem()
 }
 
 pub fn now() -> Timestamp {
