@@ -18,7 +18,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     delivery::{Certificates, Newer, NotDone, Percentiles, State as Gate, Test, Tested, View},
-    destination::DestinationId,
+    destination::{self, DestinationId},
     export::Outcome,
     listen::Caller,
     store::{Counters, DestinationCounters},
@@ -30,8 +30,14 @@ use crate::{
 pub struct DestinationView {
     /// Its name.
     pub name: String,
-    /// Where exports are POSTed.
+    /// What it is for, in a person's words.
+    pub description: Option<String>,
+    /// Where exports are POSTed, without what is added to its query.
     pub endpoint: String,
+    /// Names of the parameters that are added to its query.
+    pub query: Vec<String>,
+    /// Names of the headers that are set for each request.
+    pub headers: Vec<String>,
     /// `open`, `throttled`, `held`, `paused`; `changing` while POSTs of before a reload end; `stuck` when its worker does not
     /// answer.
     pub state: String,
@@ -309,7 +315,10 @@ fn destination_view(
     let text = |at: Timestamp| at.to_string();
     DestinationView {
         name: id.to_string(),
+        description: destination.description.clone(),
         endpoint: destination.endpoint.to_string(),
+        query: destination.query.iter().flat_map(destination::Query::names).map(str::to_owned).collect(),
+        headers: destination.headers.keys().map(ToString::to_string).collect(),
         state: state.to_owned(),
         reason: reason.map(ToString::to_string),
         since: since.map(text),

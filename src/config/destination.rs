@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use hyper::header::HeaderMap;
+
 use super::{
     duration::duration,
     file::{Item, Section},
     names::Names,
+    request,
     secret::{Places, path, secret},
 };
 use crate::{
@@ -29,6 +32,9 @@ const RETRY_DELAY_MAX: Duration = Duration::from_secs(60 * 60);
 /// The exports in flight are the only bodies in memory: 1024 of them are some ten megabytes.
 const IN_FLIGHT_MAX: usize = 1024;
 
+/// Longest description, in bytes.
+const DESCRIPTION_BYTES_MAX: usize = 1024;
+
 /// Zero would never work.
 const WAIT_MIN: Duration = Duration::from_millis(1);
 
@@ -45,9 +51,16 @@ pub(super) fn destination(
         section.call(format!("destination \"{id}\""));
     }
     let unique = section.required("name").is_some_and(|item| names.add(&item));
+    let description = section.optional("description").map_or(Some(None), |item| description(&item).map(Some));
     let endpoint = section
         .required("endpoint")
         .and_then(|item| HttpsUrl::parse(item.text("an https URL")?).map_or_else(|error| item.refuse(error), Some));
+    let query =
+        section.optional("query").map_or(Some(None), |item| request::query(&item, places, endpoint.as_ref()).map(Some));
+    let headers = match section.optional("headers") {
+        Some(item) => request::headers(&item, places),
+        None => Some(HeaderMap::new()),
+    };
     let audiences = section.required("audiences").and_then(|item| audiences(&item, audience_ids));
     let attributes = attributes(&mut section);
     let authentication = match section.optional("authentication") {
@@ -62,13 +75,24 @@ pub(super) fn destination(
     unique.then_some(())?;
     Some(Destination {
         mapping: Mapping { destination: id?, audiences: audiences?, attributes: attributes? },
+        description: description?,
         endpoint: endpoint?,
+        query: query?,
+        headers: headers?,
         authentication: authentication?,
         timeout: timeout?,
         retry_delays: retry_delays?,
         max_in_flight: max_in_flight?,
         tls: tls?,
     })
+}
+
+fn description(item: &Item<'_>) -> Option<String> {
+    let text = item.text("a string")?;
+    match text.len() <= DESCRIPTION_BYTES_MAX && !text.contains(char::is_control) {
+        true => Some(text.to_owned()),
+        false => item.refuse(format_args!("expected at most {DESCRIPTION_BYTES_MAX} bytes without control characters")),
+    }
 }
 
 fn audiences(item: &Item<'_>, ids: &Names) -> Option<Vec<AudienceId>> {

@@ -17,6 +17,7 @@ mod inlet;
 mod names;
 pub mod problem;
 mod reading;
+mod request;
 mod secret;
 pub mod settings;
 mod store;
@@ -302,6 +303,8 @@ fn log(item: &Item<'_>) -> Option<Log> {
 
 #[cfg(test)]
 mod drop_in_tests;
+#[cfg(test)]
+mod request_tests;
 #[cfg(test)]
 mod settings_tests;
 #[cfg(test)]

@@ -400,6 +400,9 @@ mod tests {
         let roots = RootsSource::File(write("ca", &authority.certificate_pem()));
         Destination {
             mapping: Mapping { destination: "crm".parse().unwrap(), audiences: vec![], attributes: vec![] },
+            description: None,
+            query: None,
+            headers: Default::default(),
             endpoint: HttpsUrl::parse("https://127.0.0.1:1/").unwrap(),
             authentication: Authentication::None,
             timeout: Duration::from_secs(2),

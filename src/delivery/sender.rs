@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use super::{CONNECT_TIMEOUT, verdict};
 use crate::{
     clock::Clock,
-    destination::{Authentication, Destination},
+    destination::{Authentication, Destination, Query},
     export::{Fault, Outcome},
     store::Claim,
     tls::{ClientTls, Fingerprint, HttpsUrl, Limits, MutualClient, MutualClientError},
@@ -51,8 +51,8 @@ impl Sender {
             tls: destination.tls.clone(),
             limits,
             clock,
-            endpoint: Arc::new(destination.endpoint.clone()),
-            headers: headers(&destination.authentication),
+            endpoint: Arc::new(target(destination)),
+            headers: headers(destination),
         })
     }
 
@@ -93,11 +93,18 @@ impl Sender {
     }
 }
 
+/// Where exports go: the endpoint with what is added to its query.
+fn target(Destination { endpoint, query, .. }: &Destination) -> HttpsUrl {
+    let with = |query: &Query| endpoint.with_query(query.expose()).expect("it is a URL, checked by the configuration");
+    query.as_ref().map_or_else(|| endpoint.clone(), with)
+}
+
 /// The headers that every export has.
-fn headers(authentication: &Authentication) -> HeaderMap {
+fn headers(Destination { headers: added, authentication, .. }: &Destination) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("postern/", env!("CARGO_PKG_VERSION"))));
+    headers.extend(added.clone());
     match authentication {
         Authentication::None => {}
         Authentication::Bearer(token) => {

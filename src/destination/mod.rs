@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
+use hyper::header::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
@@ -71,8 +72,14 @@ pub struct Mapping {
 pub struct Destination {
     /// Its name, and what is exported to it.
     pub mapping: Mapping,
+    /// What it is for, in a person's words.
+    pub description: Option<String>,
     /// Where exports are POSTed.
     pub endpoint: HttpsUrl,
+    /// What is added to the endpoint's own query.
+    pub query: Option<Query>,
+    /// Headers that each request gets, beside Postern's own or in their place.
+    pub headers: HeaderMap,
     /// What goes into the `Authorization` header.
     pub authentication: Authentication,
     /// How long a whole answer may take from the moment the request is written.
@@ -94,6 +101,34 @@ impl Destination {
     /// True when only our certificate, or whom we trust, differs: a worker takes that without being replaced.
     pub fn differs_in_tls_alone(&self, other: &Self) -> bool {
         self.tls != other.tls && Self { tls: other.tls.clone(), ..self.clone() } == *other
+    }
+}
+
+/// Parameters that are added to an endpoint's query. Their values may be secrets.
+#[derive(Clone, Debug)]
+pub struct Query(SecretString);
+
+impl Query {
+    /// A query such as `a=1&b=2`.
+    pub fn new(text: impl Into<SecretString>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, with its secrets.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+
+    /// The names of its parameters, without their values.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.expose().split('&').filter_map(|part| Some(part.split_once('=')?.0))
+    }
+}
+
+/// For a reload, where nobody measures how long that takes.
+impl PartialEq for Query {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
     }
 }
 

@@ -28,6 +28,7 @@ mod reload;
 mod restart;
 mod rotation;
 mod secrets;
+mod settings;
 mod store;
 mod support;
 mod tls;

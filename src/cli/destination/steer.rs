@@ -168,7 +168,16 @@ pub(in crate::cli) fn about_certificate(view: &DestinationView) -> Vec<(&str, St
 fn whole(view: &DestinationView) -> Result<(), Failure> {
     let line = |name: &str, what: &dyn std::fmt::Display| print(&format_args!("{name:<14}{what}"));
     line("name", &view.name)?;
+    if let Some(description) = &view.description {
+        line("description", description)?;
+    }
     line("endpoint", &view.endpoint)?;
+    if !view.query.is_empty() {
+        line("query", &format_args!("{} (values are not shown)", view.query.join(", ")))?;
+    }
+    if !view.headers.is_empty() {
+        line("headers", &format_args!("{} (values are not shown)", view.headers.join(", ")))?;
+    }
     let since = view.since.as_deref().map(|since| format!(", since {} ({since})", ago(since)));
     let reason = view.reason.as_ref().map(|reason| format!(": {reason}"));
     line("state", &format_args!("{}{}{}", state(view).paint(), reason.unwrap_or_default(), since.unwrap_or_default()))?;

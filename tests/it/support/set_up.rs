@@ -21,6 +21,7 @@ pub struct SetUp {
     timeout: &'static str,
     max_in_flight: usize,
     bearer: Option<String>,
+    more: String,
     mapped_audiences: Vec<String>,
     mapped_attributes: Vec<String>,
     log_level: &'static str,
@@ -41,6 +42,7 @@ impl SetUp {
             timeout: "2s",
             max_in_flight: 64,
             bearer: None,
+            more: String::new(),
             mapped_audiences: gold.to_vec(),
             mapped_attributes: ["plan", "version", "name"].map(str::to_owned).to_vec(),
             log_level: "debug",
@@ -57,7 +59,7 @@ impl SetUp {
     pub fn destination(mut self, name: &str, url: &str) -> Self {
         let ClientTlsFiles { certificate, key, roots } = &self.tls;
         let RootsSource::File(roots) = roots else { panic!("tests have a private authority") };
-        let Self { retry_delays, timeout, max_in_flight, mapped_audiences, mapped_attributes, .. } = &self;
+        let Self { retry_delays, timeout, max_in_flight, mapped_audiences, mapped_attributes, more, .. } = &self;
         let authentication = match &self.bearer {
             None => String::new(),
             Some(token) => {
@@ -78,6 +80,7 @@ timeout = "{timeout}"
 max_in_flight = {max_in_flight}
 tls = {{ certificate = {certificate:?}, key = {key:?}, roots = {roots:?} }}
 {authentication}
+{more}
 "#
         );
         self
@@ -104,6 +107,12 @@ tls = {{ certificate = {certificate:?}, key = {key:?}, roots = {roots:?} }}
     /// For the destinations that follow.
     pub fn max_in_flight(mut self, most: usize) -> Self {
         self.max_in_flight = most;
+        self
+    }
+
+    /// For the destinations that follow, in place of what was said so before: more settings, as they are written.
+    pub fn with(mut self, toml: &str) -> Self {
+        self.more = toml.to_owned();
         self
     }
 

@@ -1,0 +1,43 @@
+//! What a destination can be told: each setting shows on the wire, and none of its secrets anywhere else.
+
+use serde_json::json;
+
+use crate::support::{appliance::Appliance, pki::Pki, receiver::Receiver, sender::update};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_and_query_reach_the_receiver_and_their_values_nobody_else() {
+    const KEY: &str = "k3y-MARKER";
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    let text = format!(
+        "description = \"The shop\"\nheaders = \"X-Route:a:b,Content-Type:application/json; v=2,X-Key:{KEY}\"\nquery = \"b={KEY}&a=1&a=é\""
+    );
+    let set_up = Appliance::set_up(&pki).with(&text).destination("text", &receiver.url_at("/text?own=0&a=1"));
+    let table = format!("headers = {{ X-Source = \"a, b\" }}\nquery = {{ q = \"{KEY} &\" }}");
+    let mut postern = set_up.with(&table).destination("table", &receiver.url_at("/table")).start().await;
+
+    postern.post("web", &update("ada", json!({ "plan": "gold" }))).await;
+
+    let requests = receiver.wait_for(2).await;
+    let to = |path: &str| requests.iter().find(|request| request.path.starts_with(path)).unwrap();
+    assert_eq!(to("/text").path, format!("/text?own=0&a=1&b={KEY}&a=1&a=%C3%A9"));
+    let header = |name| to("/text").header(name);
+    assert_eq!((header("x-route"), header("x-key")), (Some("a:b"), Some(KEY)));
+    assert_eq!(header("content-type"), Some("application/json; v=2"));
+    assert!(header("idempotency-key").is_some());
+    assert_eq!(to("/table").path, format!("/table?q={KEY}%20%26"));
+    assert_eq!(to("/table").header("x-source"), Some("a, b"));
+    postern.wait_for_exports("text", [0, 1, 0]).await;
+
+    let shown = postern.verb(&["destination", "show", "text", "--json"]).json();
+    assert_eq!(shown["description"], "The shop");
+    assert_eq!(
+        (&shown["query"], &shown["headers"]),
+        (&json!(["b", "a", "a"]), &json!(["x-route", "content-type", "x-key"]))
+    );
+    let config = postern.config_file();
+    let effect = postern.command(&["config", "show", "--config", config.to_str().unwrap()]).output().unwrap();
+    let all = format!("{shown}{}{:?}", String::from_utf8_lossy(&effect.stdout), postern.log());
+    assert!(all.contains("X-Key:…") && !all.contains(KEY), "{all}");
+    assert!(postern.stop().await.success());
+}
