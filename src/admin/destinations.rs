@@ -72,10 +72,10 @@ pub struct DestinationView {
 }
 
 /// Exports of a destination since the store was made: made = delivered + waiting + dead + damaged + dropped + redriven
-/// + moot.
+/// + moot + skipped.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Counted {
-    /// Made.
+    /// That followed from changes.
     pub made: u64,
     /// Taken by the receiver.
     pub delivered: u64,
@@ -91,6 +91,8 @@ pub struct Counted {
     pub redriven: u64,
     /// Dead letters that were closed because their profile is in no mapped audience any more.
     pub moot: u64,
+    /// Left out because their profile lacks the destination's `unique_id`.
+    pub skipped: u64,
 }
 
 /// Latencies that half, 95 and 99 of a hundred deliveries were below, in seconds.
@@ -376,9 +378,9 @@ fn certificate_view(admin: &Admin, served: &Served, view: Option<&View>) -> Cert
 
 impl From<&DestinationCounters> for Counted {
     fn from(counters: &DestinationCounters) -> Self {
-        let DestinationCounters { made, delivered, waiting, dead, damaged, dropped, redriven, moot, died: _ } =
+        let DestinationCounters { made, delivered, waiting, dead, damaged, dropped, redriven, moot, skipped, died: _ } =
             *counters;
-        Self { made, delivered, waiting, dead, damaged, dropped, redriven, moot }
+        Self { made, delivered, waiting, dead, damaged, dropped, redriven, moot, skipped }
     }
 }
 

@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     audience::AudienceId,
-    destination::{Authentication, Destination, DestinationId, Mapping},
-    profile::path::AttributePath,
+    destination::{Authentication, Destination, DestinationId, Mapping, Shown, UniqueId},
+    profile::{identity::Namespace, path::AttributePath},
     tls::{ClientTls, ClientTlsFiles, HttpsUrl, RootsSource},
 };
 
@@ -37,6 +37,9 @@ const DESCRIPTION_BYTES_MAX: usize = 1024;
 
 /// Zero would never work.
 const WAIT_MIN: Duration = Duration::from_millis(1);
+
+const MEMBERSHIPS: &[(&str, Shown)] =
+    &[("merge-policy", Shown::MergePolicy), ("mapped", Shown::Mapped), ("all", Shown::All)];
 
 /// Reads a destination. Audiences that it maps must be among `audience_ids`.
 pub(super) fn destination(
@@ -63,6 +66,11 @@ pub(super) fn destination(
     };
     let audiences = section.required("audiences").and_then(|item| audiences(&item, audience_ids));
     let attributes = attributes(&mut section);
+    let memberships = section.or("memberships", "\"merge-policy\"", |item| item.choice(MEMBERSHIPS));
+    let segment_names = section.or("include_segment_names", "false", |item| item.boolean());
+    let segment_timestamps = section.or("include_segment_timestamps", "false", |item| item.boolean());
+    let unique_id =
+        section.optional("unique_id").map_or(Some(None), |item| unique_id(&item, attributes.as_deref()).map(Some));
     let authentication = match section.optional("authentication") {
         Some(item) => authentication(&item, places),
         None => Some(Authentication::None),
@@ -74,7 +82,13 @@ pub(super) fn destination(
     section.close();
     unique.then_some(())?;
     Some(Destination {
-        mapping: Mapping { destination: id?, audiences: audiences?, attributes: attributes? },
+        mapping: Mapping {
+            memberships: memberships?,
+            segment_names: segment_names?,
+            segment_timestamps: segment_timestamps?,
+            unique_id: unique_id?,
+            ..Mapping::new(id?, audiences?, attributes?)
+        },
         description: description?,
         endpoint: endpoint?,
         query: query?,
@@ -118,6 +132,31 @@ fn attributes(section: &mut Section<'_>) -> Option<Vec<AttributePath>> {
     section.or("attributes", "[]", |item| {
         item.each("a list of attribute paths", ATTRIBUTES_MAX, |item| Some(item.parse()?).filter(|_| mapped.add(&item)))
     })
+}
+
+/// An attribute must be among the mapped ones, or the receiver would not see what tells profiles apart.
+fn unique_id(item: &Item<'_>, mapped: Option<&[AttributePath]>) -> Option<UniqueId> {
+    const HOW: &str = "{ namespace = \"CRM\" } or { attribute = \"personalEmail.address\" }";
+    let mut section = item.section(HOW)?;
+    let namespace = section.optional("namespace");
+    let attribute = section.optional("attribute");
+    section.close();
+    match (namespace, attribute) {
+        (Some(item), None) => {
+            let namespace = Namespace::parse(item.text("a namespace")?).map_or_else(|error| item.refuse(error), Some);
+            namespace.map(UniqueId::Namespace)
+        }
+        (None, Some(item)) => {
+            let path: AttributePath = item.parse()?;
+            let is_mapped =
+                |mapped: &[AttributePath]| mapped.iter().any(|above| path.names().starts_with(above.names()));
+            match mapped.is_none_or(is_mapped) {
+                true => Some(UniqueId::Attribute(path)),
+                false => item.refuse(format_args!("the receiver would not see it; add `{path}` to `attributes`")),
+            }
+        }
+        (Some(_), Some(_)) | (None, None) => item.refuse(format_args!("expected one of {HOW}")),
+    }
 }
 
 fn authentication(item: &Item<'_>, places: &Places<'_>) -> Option<Authentication> {

@@ -13,7 +13,7 @@ fn every_key() -> String {
     let inlet = "[[inlet]]\nname = \"web\"\nidentities = [{ path = \"a.b\", namespace = \"E\" }, { path = \"c\", namespace = \"C\", primary = true }]\n";
     format!(
         "{inlet}{}{}",
-        destination("authentication = { bearer = { file = \"token\" } }"),
+        destination("authentication = { bearer = { file = \"token\" } }\nunique_id = { namespace = \"CRM\" }"),
         "[[destination]]\nname = \"ads\"\nendpoint = \"https://ads.example/\"\naudiences = [\"us\"]\n\
          tls = { certificate = \"tls/client.pem\", key = \"tls/client.key\", roots = \"public\" }\n"
     )

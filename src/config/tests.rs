@@ -270,6 +270,20 @@ fn each_mistake_is_refused_with_its_line_and_key() {
             &destination("authentication = { bearer = {} }"),
             "9: destination \"crm\".authentication.bearer: expected one of",
         ),
+        (
+            &destination("memberships = \"some\""),
+            "9: destination \"crm\".memberships: expected `merge-policy` or `mapped` or `all`",
+        ),
+        (&destination("unique_id = \"CRM\""), "9: destination \"crm\".unique_id: expected { namespace = "),
+        (&destination("unique_id = {}"), "9: destination \"crm\".unique_id: expected one of"),
+        (
+            &destination("attributes = [\"a.b\"]\nunique_id = { attribute = \"a.bc\" }"),
+            "10: destination \"crm\".unique_id.attribute: the receiver would not see it; add `a.bc` to `attributes`",
+        ),
+        (
+            &US.replace("id =", "created_at = \"2022-03-29\"\nid ="),
+            "3: audience \"us\".created_at: expected an instant",
+        ),
         (&destination("").replace("[\"us\"]", "[]"), "8: destination \"crm\".audiences: map at least one"),
         (
             &destination("").replace("[\"us\"]", "[\"uss\"]"),

@@ -399,7 +399,7 @@ mod tests {
         fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         let roots = RootsSource::File(write("ca", &authority.certificate_pem()));
         Destination {
-            mapping: Mapping { destination: "crm".parse().unwrap(), audiences: vec![], attributes: vec![] },
+            mapping: Mapping::new("crm".parse().unwrap(), vec![], vec![]),
             description: None,
             query: None,
             headers: Default::default(),
@@ -430,6 +430,7 @@ mod tests {
                 moved: Vec::new(),
                 lines: vec![id.into()],
                 accepted_at: now,
+                skipped: vec![],
                 exports: vec![NewExport { destination: to, id: export, body: b"{}".to_vec(), reasons: vec![] }],
             })
         };

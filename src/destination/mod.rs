@@ -6,16 +6,14 @@ use hyper::header::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+mod mapping;
 pub mod payload;
 mod standing;
 
+pub use mapping::{MappedAt, Mapping, Shown, UniqueId};
 pub use standing::{Hold, Standing};
 
-use crate::{
-    audience::AudienceId,
-    profile::path::AttributePath,
-    tls::{ClientTls, HttpsUrl},
-};
+use crate::tls::{ClientTls, HttpsUrl};
 
 /// Longest destination name, in bytes: it stands in logs, metrics and file names.
 const NAME_BYTES_MAX: usize = 64;
@@ -53,17 +51,6 @@ impl fmt::Display for DestinationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-/// What is exported to a destination.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mapping {
-    /// Whose mapping it is.
-    pub destination: DestinationId,
-    /// The mapped audiences; their members are who is exported.
-    pub audiences: Vec<AudienceId>,
-    /// The mapped attributes.
-    pub attributes: Vec<AttributePath>,
 }
 
 /// A destination as it is meant: checked, with its certificates loaded. Two are equal when a worker would do the same with

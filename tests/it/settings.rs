@@ -41,3 +41,29 @@ async fn headers_and_query_reach_the_receiver_and_their_values_nobody_else() {
     assert!(all.contains("X-Key:…") && !all.contains(KEY), "{all}");
     assert!(postern.stop().await.success());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn export_without_the_unique_id_is_left_out_counted_and_shown() {
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    let set_up = Appliance::set_up(&pki).with("unique_id = { namespace = \"Email\" }");
+    let mut postern = set_up.destination("crm", &receiver.url()).start().await;
+
+    postern.post("web", &update("ada", json!({ "plan": "gold" }))).await;
+    let skipped = r#"postern_exports_total{destination="crm",result="skipped"}"#;
+    postern.wait_for_metric(skipped, 1.0).await;
+    let known = json!({ "CRM": [{ "id": "ada" }], "Email": [{ "id": "ada@example.com" }] });
+    postern.post("web", &json!({ "identityMap": known })).await;
+
+    let requests = receiver.wait_for(1).await;
+    assert_eq!(requests[0].body["identityMap"], known);
+    postern.wait_for_exports("crm", [0, 1, 0]).await;
+    assert_eq!(postern.metric(skipped).await, Some(1.0));
+    assert_eq!(postern.metric(r#"postern_audit_difference{compared="counters"}"#).await, Some(0.0));
+    let counted = postern.verb(&["destination", "show", "crm", "--json"]).json()["counted"].clone();
+    assert_eq!((&counted["made"], &counted["delivered"], &counted["skipped"]), (&json!(2), &json!(1), &json!(1)));
+    let audit = postern.verb(&["audit"]).succeeds().stdout;
+    assert!(audit.contains("2 made = 1 delivered") && audit.contains("+ 1 skipped"), "{audit}");
+    assert_eq!(receiver.requests().len(), 1);
+    assert!(postern.stop().await.success());
+}

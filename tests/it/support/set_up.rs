@@ -142,9 +142,14 @@ tls = {{ certificate = {certificate:?}, key = {key:?}, roots = {roots:?} }}
     }
 
     /// One more audience.
-    pub fn audience(mut self, id: &str, rule: &str) -> Self {
+    pub fn audience(self, id: &str, rule: &str) -> Self {
+        self.audience_with(id, rule, "")
+    }
+
+    /// One more audience, with more of its settings as they are written.
+    pub fn audience_with(mut self, id: &str, rule: &str, toml: &str) -> Self {
         self.audiences += &format!(
-            "\n[[audience]]\nid = \"{id}\"\nexpression = {{ type = \"PQL\", format = \"pql/text\", value = '{rule}' }}\n"
+            "\n[[audience]]\nid = \"{id}\"\n{toml}\nexpression = {{ type = \"PQL\", format = \"pql/text\", value = '{rule}' }}\n"
         );
         self
     }
