@@ -15,6 +15,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("rcgen::", &["src/tls/"]),
     ("x509_parser::", &["src/certificate/", "src/tls/"]),
     ("webpki_roots::", &["src/tls/"]),
+    ("webpki::", &["src/tls/"]),
+    ("base64::", &["src/config/"]),
     ("aws_lc_rs::", &["src/certificate/", "src/tls/"]),
     ("reqwest::", &["src/tls/"]),
     ("axum::", &["src/inlet/", "src/admin/", "src/listen.rs"]),

@@ -65,6 +65,8 @@ pub struct DestinationView {
     pub last_failure: Option<FailureView>,
     /// Our certificate.
     pub certificate: CertificateView,
+    /// The addresses of ours that it is sent to from: `local_address`, or those of connections since the start.
+    pub sends_from: Vec<String>,
     /// Mapped audiences.
     pub audiences: Vec<String>,
     /// Mapped attributes.
@@ -342,6 +344,7 @@ fn destination_view(
             detail: failure.detail.clone(),
         }),
         certificate,
+        sends_from: view.iter().flat_map(|view| &view.sends_from).map(ToString::to_string).collect(),
         audiences: destination.mapping.audiences.iter().map(ToString::to_string).collect(),
         attributes: destination.mapping.attributes.iter().map(ToString::to_string).collect(),
     }

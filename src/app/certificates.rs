@@ -59,11 +59,11 @@ pub(super) async fn watch(scene: watch::Receiver<Arc<Scene>>, stop: Cancellation
 }
 
 async fn look(served: &Served, before: Option<Watched>) -> Option<Watched> {
-    let files = served.destination.tls.files().clone();
+    let tls = served.destination.tls.clone();
     let worker = served.control.clone();
-    let before = before.filter(|before| before.files == files && before.worker.is_of_the_worker_of(&worker));
+    let before = before.filter(|before| before.files == *tls.files() && before.worker.is_of_the_worker_of(&worker));
     // It cannot panic; should it all the same, the next round looks again.
-    let (mut watched, found) = tokio::task::spawn_blocking(move || read(worker, files, before)).await.ok()?;
+    let (mut watched, found) = tokio::task::spawn_blocking(move || read(worker, &tls, before)).await.ok()?;
     if let Some(found) = found {
         watched.told = served.control.on_file(found).await.is_ok().then(Instant::now);
     }
@@ -71,7 +71,8 @@ async fn look(served: &Served, before: Option<Watched>) -> Option<Watched> {
 }
 
 /// Reads the files if there is something to tell of them.
-fn read(worker: Control, files: ClientTlsFiles, before: Option<Watched>) -> (Watched, Option<Found>) {
+fn read(worker: Control, tls: &ClientTls, before: Option<Watched>) -> (Watched, Option<Found>) {
+    let files = tls.files().clone();
     let stamps = stamps(&files);
     let (is_same, told) = match before {
         Some(before) => (before.stamps == stamps, before.told),
@@ -80,7 +81,7 @@ fn read(worker: Control, files: ClientTlsFiles, before: Option<Watched>) -> (Wat
     if is_same && told.is_some_and(|told| told.elapsed() < READ_EVERY) {
         return (Watched { worker, files, stamps, told }, None);
     }
-    let found = ClientTls::load(&files).map_err(|error| crate::chain(&error));
+    let found = tls.load_again().map_err(|error| crate::chain(&error));
     let may_be_half_done = found.is_err() && !is_same;
     (Watched { worker, files, stamps, told: None }, Some(found).filter(|_| !may_be_half_done))
 }

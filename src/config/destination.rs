@@ -1,21 +1,22 @@
 //! `[[destination]]` as written, read to a [`Destination`] with its secret and its certificates loaded.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use hyper::header::HeaderMap;
 
 use super::{
+    client_tls::client_tls,
     duration::duration,
     file::{Item, Section},
     names::Names,
     request,
-    secret::{Places, path, secret},
+    secret::{Places, secret},
 };
 use crate::{
     audience::AudienceId,
     destination::{Authentication, Destination, DestinationId, Mapping, Shown, UniqueId},
     profile::{identity::Namespace, path::AttributePath},
-    tls::{ClientTls, ClientTlsFiles, HttpsUrl, RootsSource},
+    tls::HttpsUrl,
 };
 
 /// Most mapped audiences, as AEP advises: each is asked for each changed profile.
@@ -78,6 +79,7 @@ pub(super) fn destination(
     let timeout = section.or("timeout", "\"2s\"", |item| duration(&item, WAIT_MIN..=TIMEOUT_MAX));
     let retry_delays = section.or("retry_delays", "[\"15s\", \"30s\"]", |item| retry_delays(&item));
     let max_in_flight = section.or("max_in_flight", "64", |item| item.integer(1..=IN_FLIGHT_MAX));
+    let local_address = section.optional("local_address").map_or(Some(None), |item| local_address(&item).map(Some));
     let tls = section.required("tls").and_then(|item| client_tls(&item, places));
     section.close();
     unique.then_some(())?;
@@ -97,6 +99,7 @@ pub(super) fn destination(
         timeout: timeout?,
         retry_delays: retry_delays?,
         max_in_flight: max_in_flight?,
+        local_address: local_address?,
         tls: tls?,
     })
 }
@@ -167,22 +170,19 @@ fn authentication(item: &Item<'_>, places: &Places<'_>) -> Option<Authentication
     bearer.map(Authentication::Bearer)
 }
 
+fn local_address(item: &Item<'_>) -> Option<IpAddr> {
+    const WHAT: &str = "an address of this machine such as \"192.0.2.7\", without a port";
+    let Ok(address) = item.text(WHAT)?.parse::<IpAddr>() else {
+        return item.refuse(format_args!("expected {WHAT}"));
+    };
+    match address.is_unspecified() {
+        false => Some(address),
+        true => item.refuse("names no address; leave it out to let the system choose"),
+    }
+}
+
 fn retry_delays(item: &Item<'_>) -> Option<[Duration; 2]> {
     const WHAT: &str = "exactly two durations, such as [\"15s\", \"30s\"]";
     let delays = item.each(WHAT, usize::MAX, |item| duration(&item, WAIT_MIN..=RETRY_DELAY_MAX))?;
     delays.try_into().map_or_else(|_| item.refuse(format_args!("expected {WHAT}")), Some)
-}
-
-fn client_tls(item: &Item<'_>, places: &Places<'_>) -> Option<ClientTls> {
-    let mut section = item.section("a table with certificate, key and roots")?;
-    let mut file = |name| section.required(name).and_then(|item| path(&item, places));
-    let certificate = file("certificate");
-    let key = file("key");
-    let roots = section.required("roots").and_then(|item| match item.text("\"public\" or a path")? {
-        "public" => Some(RootsSource::Public),
-        _ => path(&item, places).map(RootsSource::File),
-    });
-    section.close();
-    let files = ClientTlsFiles { certificate: certificate?, key: key?, roots: roots? };
-    ClientTls::load(&files).map_or_else(|error| item.refuse(crate::chain(&error)), Some)
 }

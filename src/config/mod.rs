@@ -8,6 +8,7 @@ use std::{
 };
 
 mod audience;
+mod client_tls;
 mod destination;
 pub mod draft;
 mod duration;

@@ -265,6 +265,7 @@ impl Worker {
             last_failure: self.last_failure.clone(),
             accepted_with: self.gate.accepted_with(),
             certificates: self.rotation.certificates(),
+            sends_from: self.rotation.in_use().origin.addresses(),
         }
     }
 
@@ -408,6 +409,7 @@ mod tests {
             timeout: Duration::from_secs(2),
             retry_delays: [Duration::from_secs(15), Duration::from_secs(30)],
             max_in_flight: 64,
+            local_address: None,
             tls: ClientTls::load(&ClientTlsFiles { certificate, key, roots }).unwrap(),
         }
     }

@@ -11,7 +11,7 @@ use crate::{
     destination::{Authentication, Destination, Query},
     export::{Fault, Outcome},
     store::Claim,
-    tls::{ClientTls, Fingerprint, HttpsUrl, Limits, MutualClient, MutualClientError},
+    tls::{ClientTls, Fingerprint, HttpsUrl, Limits, MutualClient, MutualClientError, Origin},
 };
 
 /// How often a request that was certainly not processed is sent again at once.
@@ -26,6 +26,7 @@ pub(super) struct Sender {
     pub(super) tls: ClientTls,
     limits: Limits,
     clock: Clock,
+    pub(super) origin: Origin,
     pub(super) endpoint: Arc<HttpsUrl>,
     pub(super) headers: HeaderMap,
 }
@@ -45,12 +46,14 @@ impl Sender {
     /// When the client cannot be built.
     pub(super) fn new(destination: &Destination, clock: Clock) -> Result<Self, MutualClientError> {
         let limits = Limits { connect: CONNECT_TIMEOUT, answer: destination.timeout };
+        let origin = Origin::new(destination.local_address);
         Ok(Self {
             number: 0,
-            client: MutualClient::new(&destination.tls, limits, clock.clone())?,
+            client: MutualClient::sending_from(&origin, &destination.tls, limits, clock.clone())?,
             tls: destination.tls.clone(),
             limits,
             clock,
+            origin,
             endpoint: Arc::new(target(destination)),
             headers: headers(destination),
         })
@@ -58,7 +61,7 @@ impl Sender {
 
     /// The same with another pair.
     pub(super) fn with(&self, tls: ClientTls, number: u64) -> Result<Self, MutualClientError> {
-        let client = MutualClient::new(&tls, self.limits, self.clock.clone())?;
+        let client = MutualClient::sending_from(&self.origin, &tls, self.limits, self.clock.clone())?;
         Ok(Self { number, client, tls, ..self.clone() })
     }
 

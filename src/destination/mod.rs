@@ -1,6 +1,6 @@
 //! Where exports go: a destination's settings and the body of what it is sent. Pure.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 
 use hyper::header::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
@@ -75,6 +75,8 @@ pub struct Destination {
     pub retry_delays: [Duration; 2],
     /// Most POSTs under way at once.
     pub max_in_flight: usize,
+    /// The address of ours that connections are made from; the system chooses when there is none.
+    pub local_address: Option<IpAddr>,
     /// Our certificate, and whom we trust.
     pub tls: ClientTls,
 }

@@ -12,7 +12,7 @@ use hyper_util::client::legacy::connect::Connection;
 use rustls::{SignatureScheme, client::ResolvesClientCert, sign::CertifiedKey};
 use tower::{BoxError, Layer, Service};
 
-use super::unanswered::Unanswered;
+use super::{origin::Origin, unanswered::Unanswered};
 
 tokio::task_local! {
     /// What the server of the dial in progress has asked. Set anew for each dial, and by nobody but our resolver.
@@ -36,15 +36,16 @@ pub(super) struct ProvingResolver(pub(super) Arc<CertifiedKey>);
 /// Wraps the connector in the proof.
 #[derive(Clone, Debug)]
 pub(super) struct ProofLayer {
-    /// Told of each connection that passes.
+    /// Told of each connection that passes, as is the next.
     pub(super) unanswered: Unanswered,
+    pub(super) origin: Origin,
 }
 
 /// A connector whose connections are proven.
 #[derive(Clone, Debug)]
 pub(super) struct Proving<S> {
     connector: S,
-    unanswered: Unanswered,
+    layer: ProofLayer,
 }
 
 impl ResolvesClientCert for ProvingResolver {
@@ -73,7 +74,7 @@ impl<S> Layer<S> for ProofLayer {
     type Service = Proving<S>;
 
     fn layer(&self, connector: S) -> Proving<S> {
-        Proving { connector, unanswered: self.unanswered.clone() }
+        Proving { connector, layer: self.clone() }
     }
 }
 
@@ -93,7 +94,7 @@ where
 
     fn call(&mut self, target: R) -> Self::Future {
         let dial = self.connector.call(target);
-        let unanswered = self.unanswered.clone();
+        let ProofLayer { unanswered, origin } = self.layer.clone();
         // The scope goes with the future, so the note is this dial's own whichever task drives it.
         Box::pin(ASKED.scope(Cell::new(Asked::Not), async move {
             let connection = dial.await?;
@@ -102,7 +103,9 @@ where
                 Asked::Not => return Err(NotMutual::NotRequested.into()),
                 Asked::Unanswerably => return Err(NotMutual::NoCommonSignature.into()),
             }
-            unanswered.insert(&connection.connected());
+            let connected = connection.connected();
+            unanswered.insert(&connected);
+            origin.note(&connected);
             Ok(connection)
         }))
     }

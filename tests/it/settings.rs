@@ -2,7 +2,12 @@
 
 use serde_json::json;
 
-use crate::support::{appliance::Appliance, pki::Pki, receiver::Receiver, sender::update};
+use crate::support::{
+    appliance::Appliance,
+    pki::{Pki, pin, valid},
+    receiver::Receiver,
+    sender::update,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_and_query_reach_the_receiver_and_their_values_nobody_else() {
@@ -65,5 +70,74 @@ async fn export_without_the_unique_id_is_left_out_counted_and_shown() {
     let audit = postern.verb(&["audit"]).succeeds().stdout;
     assert!(audit.contains("2 made = 1 delivered") && audit.contains("+ 1 skipped"), "{audit}");
     assert_eq!(receiver.requests().len(), 1);
+    assert!(postern.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn address_that_is_sent_from_is_the_one_that_is_set_and_is_shown() {
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    let set_up = Appliance::set_up(&pki).destination("any", &receiver.url_at("/any"));
+    let set_up = set_up.with("local_address = \"127.0.0.2\"").destination("fixed", &receiver.url_at("/fixed"));
+    let set_up = set_up.with("local_address = \"192.0.2.1\"").destination("foreign", &receiver.url_at("/foreign"));
+    let mut postern = set_up.start().await;
+
+    postern.post("web", &update("ada", json!({ "plan": "gold" }))).await;
+
+    postern.wait_for_hold("foreign", "unreachable").await;
+    let requests = receiver.wait_for(2).await;
+    for (name, address) in [("any", "127.0.0.1"), ("fixed", "127.0.0.2")] {
+        let request = requests.iter().find(|request| request.path == format!("/{name}")).unwrap();
+        assert_eq!(request.from.to_string(), address);
+        postern.wait_for_exports(name, [0, 1, 0]).await;
+        assert_eq!(postern.verb(&["destination", "show", name, "--json"]).json()["sends_from"], json!([address]));
+        let shown = postern.verb(&["destination", "show", name]).succeeds().stdout;
+        assert!(shown.contains(&format!("sends from    {address}\n")), "{shown}");
+    }
+    assert!(postern.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn server_without_a_pinned_key_is_held_and_gets_nothing_until_the_pins_are_mended() {
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    let (wrong, right) = (pin(&pki.client.certificate_pem).to_string(), pin(&pki.server.certificate_pem).to_string());
+    let set_up = Appliance::set_up(&pki).with_tls(&format!("pins = [\"{wrong}\"]"));
+    let mut postern = set_up.destination("crm", &receiver.url()).start().await;
+    postern.post("web", &update("ada", json!({ "plan": "gold" }))).await;
+    postern.wait_for_hold("crm", "server_not_trusted").await;
+    // Another certificate of ours does not make it forget the pins.
+    pki.replace_client(&pki.authority.client("Newer client", valid()).unwrap());
+    postern.wait_for_log(|line| line["message"] == "new certificate is in use").await;
+    let probes = postern.trials("crm").await;
+    postern.verb(&["destination", "resume", "crm"]).succeeds();
+    postern.wait_for_posts("crm", "server_not_trusted", "trial", probes + 1).await;
+    assert_eq!((receiver.handshakes(), receiver.plaintext_bytes()), (0, 0));
+    let failure = postern.verb(&["destination", "show", "crm", "--json"]).json()["last_failure"]["detail"].to_string();
+    assert!(failure.contains("none of the pinned keys is in the server's chain"), "{failure}");
+
+    let config = std::fs::read_to_string(postern.config_file()).unwrap();
+    std::fs::write(postern.config_file(), config.replace(&wrong, &right)).unwrap();
+    postern.verb(&["reload"]).succeeds();
+
+    postern.verb(&["destination", "resume", "crm"]).succeeds();
+    receiver.wait_for(1).await;
+    postern.wait_for_exports("crm", [0, 1, 0]).await;
+    assert!(postern.stop().await.success());
+}
+
+#[tokio::test]
+async fn server_with_only_tls_1_2_is_sent_to_where_that_is_allowed() {
+    let pki = Pki::new();
+    let receiver = Receiver::set_up(&pki).only_tls12().start().await;
+    let set_up = Appliance::set_up(&pki).destination("strict", &receiver.url_at("/strict"));
+    let set_up = set_up.with_tls("min_tls = \"1.2\"").destination("old", &receiver.url_at("/old"));
+    let mut postern = set_up.start().await;
+
+    postern.post("web", &update("ada", json!({ "plan": "gold" }))).await;
+
+    postern.wait_for_hold("strict", "handshake_failed").await;
+    postern.wait_for_exports("old", [0, 1, 0]).await;
+    assert!(receiver.requests().iter().all(|request| request.path == "/old"));
     assert!(postern.stop().await.success());
 }

@@ -216,6 +216,8 @@ fn whole(view: &DestinationView) -> Result<(), Failure> {
     for (_, word) in about_certificate(view) {
         line("", &watch(word).paint())?;
     }
+    let sends_from = Some(view.sends_from.join(", ")).filter(|addresses| !addresses.is_empty());
+    line("sends from", &sends_from.as_deref().unwrap_or("no connection yet"))?;
     line("audiences", &view.audiences.join(", "))?;
     line("attributes", &view.attributes.join(", "))
 }

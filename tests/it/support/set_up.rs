@@ -22,6 +22,7 @@ pub struct SetUp {
     max_in_flight: usize,
     bearer: Option<String>,
     more: String,
+    more_tls: String,
     mapped_audiences: Vec<String>,
     mapped_attributes: Vec<String>,
     log_level: &'static str,
@@ -43,6 +44,7 @@ impl SetUp {
             max_in_flight: 64,
             bearer: None,
             more: String::new(),
+            more_tls: String::new(),
             mapped_audiences: gold.to_vec(),
             mapped_attributes: ["plan", "version", "name"].map(str::to_owned).to_vec(),
             log_level: "debug",
@@ -59,7 +61,8 @@ impl SetUp {
     pub fn destination(mut self, name: &str, url: &str) -> Self {
         let ClientTlsFiles { certificate, key, roots } = &self.tls;
         let RootsSource::File(roots) = roots else { panic!("tests have a private authority") };
-        let Self { retry_delays, timeout, max_in_flight, mapped_audiences, mapped_attributes, more, .. } = &self;
+        let Self { retry_delays, timeout, max_in_flight, mapped_audiences, mapped_attributes, more, more_tls, .. } =
+            &self;
         let authentication = match &self.bearer {
             None => String::new(),
             Some(token) => {
@@ -78,7 +81,7 @@ attributes = {mapped_attributes:?}
 retry_delays = {retry_delays:?}
 timeout = "{timeout}"
 max_in_flight = {max_in_flight}
-tls = {{ certificate = {certificate:?}, key = {key:?}, roots = {roots:?} }}
+tls = {{ certificate = {certificate:?}, key = {key:?}, roots = {roots:?}{more_tls} }}
 {authentication}
 {more}
 "#
@@ -113,6 +116,12 @@ tls = {{ certificate = {certificate:?}, key = {key:?}, roots = {roots:?} }}
     /// For the destinations that follow, in place of what was said so before: more settings, as they are written.
     pub fn with(mut self, toml: &str) -> Self {
         self.more = toml.to_owned();
+        self
+    }
+
+    /// For the destinations that follow, in place of what was said so before: more settings of `tls`, in a line.
+    pub fn with_tls(mut self, toml: &str) -> Self {
+        self.more_tls = format!(", {toml}");
         self
     }
 
