@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     audience::AudienceId,
-    destination::{Authentication, Destination, DestinationId, Mapping, Shown, UniqueId},
+    destination::{Authentication, Destination, DestinationId, Mapping, Shown, UniqueId, Unreachable},
     profile::{identity::Namespace, path::AttributePath},
     tls::HttpsUrl,
 };
@@ -33,12 +33,16 @@ const RETRY_DELAY_MAX: Duration = Duration::from_secs(60 * 60);
 /// The exports in flight are the only bodies in memory: 1024 of them are some ten megabytes.
 const IN_FLIGHT_MAX: usize = 1024;
 
+/// Highest rate: beyond what one destination is ever sent at.
+const RATE_MAX: usize = 100_000;
+
 /// Longest description, in bytes.
 const DESCRIPTION_BYTES_MAX: usize = 1024;
 
 /// Zero would never work.
 const WAIT_MIN: Duration = Duration::from_millis(1);
 
+const UNREACHABLE: &[(&str, Unreachable)] = &[("hold", Unreachable::Hold), ("count", Unreachable::Count)];
 const MEMBERSHIPS: &[(&str, Shown)] =
     &[("merge-policy", Shown::MergePolicy), ("mapped", Shown::Mapped), ("all", Shown::All)];
 
@@ -79,6 +83,8 @@ pub(super) fn destination(
     let timeout = section.or("timeout", "\"2s\"", |item| duration(&item, WAIT_MIN..=TIMEOUT_MAX));
     let retry_delays = section.or("retry_delays", "[\"15s\", \"30s\"]", |item| retry_delays(&item));
     let max_in_flight = section.or("max_in_flight", "64", |item| item.integer(1..=IN_FLIGHT_MAX));
+    let max_rate = section.optional("max_rate").map_or(Some(None), |item| item.integer(1..=RATE_MAX).map(Some));
+    let unreachable = section.or("unreachable", "\"hold\"", |item| item.choice(UNREACHABLE));
     let local_address = section.optional("local_address").map_or(Some(None), |item| local_address(&item).map(Some));
     let tls = section.required("tls").and_then(|item| client_tls(&item, places));
     section.close();
@@ -99,6 +105,8 @@ pub(super) fn destination(
         timeout: timeout?,
         retry_delays: retry_delays?,
         max_in_flight: max_in_flight?,
+        max_rate: max_rate?,
+        unreachable: unreachable?,
         local_address: local_address?,
         tls: tls?,
     })

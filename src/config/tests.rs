@@ -278,6 +278,8 @@ fn each_mistake_is_refused_with_its_line_and_key() {
             &destination("local_address = \"gateway\""),
             "9: destination \"crm\".local_address: expected an address of this machine",
         ),
+        (&destination("max_rate = 0"), "9: destination \"crm\".max_rate: expected an integer from 1 to 100000"),
+        (&destination("unreachable = \"drop\""), "9: destination \"crm\".unreachable: expected `hold` or `count`"),
         (&destination("local_address = \"0.0.0.0\""), "9: destination \"crm\".local_address: names no address"),
         (
             &destination("").replace("roots", "min_tls = \"1.1\"\nroots"),

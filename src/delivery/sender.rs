@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use super::{CONNECT_TIMEOUT, verdict};
 use crate::{
     clock::Clock,
-    destination::{Authentication, Destination, Query},
+    destination::{Authentication, Destination, Query, Unreachable},
     export::{Fault, Outcome},
     store::Claim,
     tls::{ClientTls, Fingerprint, HttpsUrl, Limits, MutualClient, MutualClientError, Origin},
@@ -27,6 +27,7 @@ pub(super) struct Sender {
     limits: Limits,
     clock: Clock,
     pub(super) origin: Origin,
+    unreachable: Unreachable,
     pub(super) endpoint: Arc<HttpsUrl>,
     pub(super) headers: HeaderMap,
 }
@@ -54,6 +55,7 @@ impl Sender {
             limits,
             clock,
             origin,
+            unreachable: destination.unreachable,
             endpoint: Arc::new(target(destination)),
             headers: headers(destination),
         })
@@ -87,6 +89,7 @@ impl Sender {
             let result = self.client.post(&self.endpoint, headers.clone(), claim.body.clone()).await;
             let detail = result.as_ref().err().map(|error| crate::chain(error));
             if let Some(outcome) = verdict::outcome(result) {
+                let outcome = verdict::with_unreachable(self.unreachable, outcome);
                 return Ended { claim, sender, outcome, detail };
             }
         }

@@ -75,6 +75,10 @@ pub struct Destination {
     pub retry_delays: [Duration; 2],
     /// Most POSTs under way at once.
     pub max_in_flight: usize,
+    /// Most POSTs a second.
+    pub max_rate: Option<usize>,
+    /// Who pays when it cannot be connected to.
+    pub unreachable: Unreachable,
     /// The address of ours that connections are made from; the system chooses when there is none.
     pub local_address: Option<IpAddr>,
     /// Our certificate, and whom we trust.
@@ -91,6 +95,15 @@ impl Destination {
     pub fn differs_in_tls_alone(&self, other: &Self) -> bool {
         self.tls != other.tls && Self { tls: other.tls.clone(), ..self.clone() } == *other
     }
+}
+
+/// Who pays when a destination cannot be connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    /// Nobody: the destination is held.
+    Hold,
+    /// The export: it is an attempt like one that is answered with an error.
+    Count,
 }
 
 /// Parameters that are added to an endpoint's query. Their values may be secrets.

@@ -1,11 +1,13 @@
 //! What a destination can be told: each setting shows on the wire, and none of its secrets anywhere else.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::support::{
-    appliance::Appliance,
+    appliance::{Appliance, clock},
     pki::{Pki, pin, valid},
-    receiver::Receiver,
+    receiver::{Receiver, Request},
     sender::update,
 };
 
@@ -140,4 +142,85 @@ async fn server_with_only_tls_1_2_is_sent_to_where_that_is_allowed() {
     postern.wait_for_exports("old", [0, 1, 0]).await;
     assert!(receiver.requests().iter().all(|request| request.path == "/old"));
     assert!(postern.stop().await.success());
+}
+
+#[tokio::test]
+async fn posts_leave_at_the_rate_that_is_set_and_never_in_a_burst() {
+    let (pki, clock) = (Pki::new(), clock());
+    let receiver = Receiver::start(&pki).await;
+    let set_up = Appliance::set_up(&pki).with("max_rate = 500").destination("crm", &receiver.url());
+    let mut postern = set_up.start_by(&clock).await;
+    for person in 0..60 {
+        postern.post("web", &update(&format!("p{person}"), json!({ "plan": "gold" }))).await;
+    }
+    postern.wait_for_exports("crm", [60, 0, 0]).await;
+    assert_eq!(receiver.requests().len(), 0, "it begins with nothing saved up");
+
+    // A hundredth of a second's worth at most, however long nothing was sent.
+    let mut arrived = 0;
+    let steps =
+        [(10, 5)].into_iter().chain([(2, 1); 20]).chain([(4, 2); 5]).chain([(60_000, 5), (60_000, 5), (1, 0), (1, 1)]);
+    for (millis, posts) in steps {
+        clock.advance(Duration::from_millis(millis));
+        arrived += posts;
+        receiver.wait_for(arrived).await;
+        postern.wait_for_exports("crm", [60 - arrived as u32, arrived as u32, 0]).await;
+        assert_eq!(receiver.requests().len(), arrived, "after {millis} ms more");
+    }
+    assert!(postern.stop().await.success());
+}
+
+/// As AEP's guardrails are measured: by a receiver's own clock. Whatever else runs on the machine bunches requests up.
+#[tokio::test]
+#[ignore = "measures real time: to be run alone"]
+async fn receiver_sees_no_more_than_the_rate_in_any_second_and_no_less() {
+    const EXPORTS: usize = 2000;
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    let set_up = Appliance::set_up(&pki).quiet().with("max_rate = 500").destination("crm", &receiver.url());
+    let mut postern = set_up.start().await;
+    postern.verb(&["destination", "pause", "crm"]).succeeds();
+    for person in 0..EXPORTS {
+        postern.post("web", &update(&format!("p{person}"), json!({ "plan": "gold" }))).await;
+    }
+    postern.verb(&["destination", "resume", "crm"]).succeeds();
+
+    let requests = receiver.wait_for(EXPORTS).await;
+
+    let in_second_from = |first: &Request| {
+        requests.iter().filter(|request| (first.at..first.at + Duration::from_secs(1)).contains(&request.at)).count()
+    };
+    let most = requests.iter().map(in_second_from).max().unwrap();
+    let took = requests[EXPORTS - 1].at - requests[0].at;
+    println!("at most {most} in a second; {EXPORTS} in {took:?}");
+    assert!(most <= 510, "{most} in a second");
+    assert!(took < Duration::from_millis(4400), "{EXPORTS} took {took:?}");
+    assert!(postern.stop().await.success());
+}
+
+#[tokio::test]
+async fn receiver_that_is_not_there_costs_attempts_where_that_is_to_count() {
+    let (pki, clock) = (Pki::new(), clock());
+    let mut receiver = Receiver::start(&pki).await;
+    receiver.stop().await;
+    let set_up = Appliance::set_up(&pki).retry_delays(["15s", "30s"]).with("unreachable = \"count\"");
+    let mut postern = set_up.destination("crm", &receiver.url()).start_by(&clock).await;
+
+    postern.post("web", &update("ada", json!({ "plan": "gold" }))).await;
+    for (attempt, wait) in [(1, 0), (2, 17), (3, 34)] {
+        clock.advance(Duration::from_secs(wait));
+        postern.wait_for_posts("crm", "unreachable", "attempt", attempt).await;
+    }
+    postern.wait_for_exports("crm", [0, 0, 1]).await;
+
+    // Three in a row look like an outage, as with any other failure; from then on nothing is charged.
+    postern.wait_for_hold("crm", "failing").await;
+    postern.post("web", &update("bob", json!({ "plan": "gold" }))).await;
+    postern.turn_until_probed(&clock, "crm", 4).await;
+    receiver.start_again();
+    postern.turn_until_delivered(&clock, "crm", 1).await;
+    assert_eq!(postern.charged_failures("crm").await, 3);
+    assert!(postern.stop().await.success());
+    let [letter] = &postern.dead_letters("crm").await[..] else { panic!("not one letter") };
+    assert_eq!(letter.cause.to_string(), "exhausted");
 }
