@@ -54,7 +54,7 @@ impl fmt::Display for DestinationId {
 }
 
 /// A destination as it is meant: checked, with its certificates loaded. Two are equal when a worker would do the same with
-/// either: the contents of their files count, and not where those lie.
+/// either and people call it the same: the contents of their files count, and not where those lie.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Destination {
     /// Its name, and what is exported to it.

@@ -314,3 +314,16 @@ fn export_of_a_profile_that_cannot_be_told_from_others_is_left_out_and_counted()
         assert_eq!((change.exports.len(), change.skipped.len()), (usize::from(is_made), usize::from(!is_made)));
     }
 }
+
+#[test]
+fn five_who_qualify_beside_ninety_five_members_are_five_exports() {
+    let mut kept = Kept::new(&[("gold", "plan = \"gold\"")], &["gold"], &["plan"]);
+    let mut take = |second: i64, person: i64, plan: &str| {
+        kept.take(&update(second, &[("CRM", &person.to_string())], json!({ "plan": plan }))).unwrap().len()
+    };
+    let before: usize = (0..100).map(|person| take(1, person, if person < 95 { "gold" } else { "silver" })).sum();
+
+    let after: usize = (95..100).map(|person| take(2, person, "gold")).sum();
+
+    assert_eq!((before, after), (95, 5));
+}
