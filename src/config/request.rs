@@ -23,6 +23,7 @@ const QUERY_BYTES_MAX: usize = 4 * 1024;
 
 /// Stands for a value that is not shown.
 const HIDDEN: &str = "…";
+const USE_A_TABLE: &str = "a header whose value holds a comma is written in a table: headers = { X-Name = \"a,b\" }";
 const FILL_IN: &str = "the value was hidden when this was shown; write it in the place of `…`";
 
 /// Reads the headers that each request gets.
@@ -58,15 +59,10 @@ fn listed(item: &Item<'_>, text: &str) -> Option<Vec<(HeaderName, HeaderValue)>>
     if parts.len() > HEADERS_MAX {
         return item.refuse(format_args!("has {} headers, at most {HEADERS_MAX} are allowed", parts.len()));
     }
-    let read = |(index, part): (usize, &Option<(&str, &str)>)| {
-        match part {
+    let read = |(index, part): (usize, &Option<(&str, &str)>)| match part {
         // It may be the rest of a value, so it is not repeated.
-        None => item.refuse(format_args!(
-            "part {} has no `:`; a header whose value holds a comma is written in a table: headers = {{ X-Name = \"a,b\" }}",
-            index + 1
-        )),
+        None => item.refuse(format_args!("part {} has no `:`; {USE_A_TABLE}", index + 1)),
         Some((name, value)) => header_name(item, name.trim()).zip(header_value(item, value.trim())),
-    }
     };
     let pairs: Vec<_> = parts.iter().enumerate().map(read).collect();
     pairs.into_iter().collect()
@@ -107,9 +103,6 @@ fn value(item: &Item<'_>, places: &Places<'_>) -> Option<SecretString> {
     item.show_as(HIDDEN);
     match text {
         HIDDEN => item.refuse(FILL_IN),
-        _ if text.len() > VALUE_BYTES_MAX => {
-            item.refuse(format_args!("has {} bytes, at most {VALUE_BYTES_MAX} are allowed", text.len()))
-        }
         _ => Some(text.to_owned().into()),
     }
 }
@@ -117,6 +110,9 @@ fn value(item: &Item<'_>, places: &Places<'_>) -> Option<SecretString> {
 fn header_value(item: &Item<'_>, text: &str) -> Option<HeaderValue> {
     match HeaderValue::try_from(text) {
         _ if text == HIDDEN => item.refuse(FILL_IN),
+        _ if text.len() > VALUE_BYTES_MAX => {
+            item.refuse(format_args!("a header has {} bytes, at most {VALUE_BYTES_MAX} are allowed", text.len()))
+        }
         Ok(mut value) if text.is_ascii() => {
             value.set_sensitive(true);
             Some(value)
@@ -138,6 +134,9 @@ pub(super) fn query(item: &Item<'_>, places: &Places<'_>, endpoint: Option<&Http
             form.replace('+', "%20")
         }
     };
+    if text.is_empty() {
+        return item.refuse("is empty; leave it out");
+    }
     if text.len() > QUERY_BYTES_MAX {
         return item.refuse(format_args!("has {} bytes, at most {QUERY_BYTES_MAX} are allowed", text.len()));
     }
@@ -156,7 +155,6 @@ fn written_out(item: &Item<'_>, text: &str) -> Option<String> {
     item.show_as(&shown.join("&"));
     let is_hex = |at: usize| text.as_bytes().get(at).is_some_and(u8::is_ascii_hexdigit);
     match text {
-        "" => item.refuse("is empty; leave it out"),
         _ if text.starts_with(['?', '&']) => item.refuse("begins with its first parameter, such as \"a=1&b=2\""),
         _ if text.contains(char::is_control) => item.refuse("holds a control character"),
         _ if text.match_indices('%').any(|(at, _)| !is_hex(at + 1) || !is_hex(at + 2)) => {

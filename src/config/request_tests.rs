@@ -60,6 +60,7 @@ fn each_mistake_is_refused_with_its_key_and_without_a_value() {
         ("headers = { \"X A\" = \"s3cret\" }", "headers.X A: a header's name has letters"),
         ("query = 1", "query: expected \"a=1&b=2\""),
         ("query = \"\"", "query: is empty"),
+        ("query = {}", "query: is empty"),
         ("query = \"?a=s3cret\"", "query: begins with its first parameter"),
         ("query = \"a=s3cret%2\"", "query: has a `%` without two"),
         ("query = \"a=s3cret\\n\"", "query: holds a control character"),
@@ -71,6 +72,8 @@ fn each_mistake_is_refused_with_its_key_and_without_a_value() {
         assert!(lines[0].starts_with(&format!("postern.toml:9: destination \"crm\".{expected}")), "{more}\n{lines:#?}");
         assert!(!lines.concat().contains("s3cr"), "{lines:#?}");
     }
+    let long = format!("headers = \"X-A:{}\"", "x".repeat(8193));
+    assert!(folder.refusal(&destination(&long))[0].contains("a header has 8193 bytes, at most 8192"));
     let long = format!("query = \"a={}\"", "x".repeat(4095));
     assert!(folder.refusal(&destination(&long))[0].contains("has 4097 bytes, at most 4096"));
 }
