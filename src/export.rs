@@ -146,6 +146,8 @@ pub enum Trouble {
     Lost,
     /// The answer is not HTTP, or larger than we read.
     BadAnswer,
+    /// There is no connection, and the destination wants that to count.
+    Unreachable,
 }
 
 /// What is wrong with a destination.
@@ -206,6 +208,7 @@ impl fmt::Display for Outcome {
             Self::Retryable(Trouble::Timeout) => f.write_str("timeout"),
             Self::Retryable(Trouble::Lost) => f.write_str("connection_lost"),
             Self::Retryable(Trouble::BadAnswer) => f.write_str("bad_answer"),
+            Self::Retryable(Trouble::Unreachable) => f.write_str("unreachable"),
             Self::Refused(status) => write!(f, "refused_{status}"),
             Self::Throttled(status, _) => write!(f, "throttled_{status}"),
             Self::Fault(fault) => fault.fmt(f),

@@ -34,8 +34,8 @@ impl Plan {
         Self { audiences, mappings }
     }
 
-    fn defines(&self, id: &AudienceId) -> bool {
-        self.audiences.binary_search_by(|audience| audience.id.cmp(id)).is_ok()
+    fn audience(&self, id: &AudienceId) -> Option<&Audience> {
+        self.audiences.binary_search_by(|audience| audience.id.cmp(id)).ok().map(|at| &self.audiences[at])
     }
 }
 
@@ -102,7 +102,7 @@ impl Pipeline {
 /// Its memberships are those it was last given: what rules say by now comes with the next update.
 ///
 /// # Errors
-/// [`NotRedriven::NotConfigured`] and [`NotRedriven::Unreadable`].
+/// [`NotRedriven::NotConfigured`], [`NotRedriven::Unidentified`] and [`NotRedriven::Unreadable`].
 pub fn remake(
     plan: &Plan,
     destination: &DestinationId,
@@ -131,7 +131,11 @@ pub fn remake(
             if !is_in && !left {
                 return Ok(Remade::Moot);
             }
-            payload::body(mapping, profile, &profile.view())
+            let view = profile.view();
+            if !mapping.identifies(profile, &view) {
+                return Err(NotRedriven::Unidentified(destination.clone()));
+            }
+            payload::body(mapping, profile, &view, |id| plan.audience(id))
         }
     };
     let mut lines = profile.map(Profile::lines).unwrap_or_default();
@@ -170,11 +174,11 @@ pub fn decide(
 
     let transitions = evaluate(plan, &mut profile, now);
     let identities_added = found.len() != 1 || merged == Merged::IdentitiesAdded;
-    let exports = {
+    let (exports, skipped) = {
         let view = profile.view();
         let effect =
             Effect { profile: &profile, transitions: &transitions, identities_added, patch: &update.attributes };
-        plan.mappings.iter().filter_map(|mapping| export(mapping, &effect, &view, update)).collect::<Vec<_>>()
+        exports(plan, &effect, &view, update)
     };
     let quiet = exports.is_empty() && transitions.is_empty() && !identities_added && merged == Merged::Nothing;
     profile.memberships.realized().for_each(|name| *members.entry(name).or_default() += 1);
@@ -192,13 +196,14 @@ pub fn decide(
         lines: profile.lines(),
         accepted_at: now,
         exports,
+        skipped,
     })
 }
 
 /// Evaluates every rule over the profile and returns the memberships that changed.
 fn evaluate(plan: &Plan, profile: &mut Profile, now: Timestamp) -> Vec<(AudienceId, Status)> {
     profile.memberships.forget_old(now);
-    profile.memberships.keep_existing(RULE_NAMESPACE, |id| plan.defines(id));
+    profile.memberships.keep_existing(RULE_NAMESPACE, |id| plan.audience(id).is_some());
     let statuses: Vec<Status> = {
         let view = profile.view();
         let status = |audience: &Audience| match audience.rule.matches(&view) {
@@ -216,14 +221,31 @@ fn evaluate(plan: &Plan, profile: &mut Profile, now: Timestamp) -> Vec<(Audience
     transitions
 }
 
-fn export(mapping: &Mapping, effect: &Effect<'_>, view: &Attributes, update: &ProfileUpdate) -> Option<NewExport> {
-    let reasons = trigger::reasons(mapping, effect);
-    (!reasons.is_empty()).then(|| NewExport {
-        destination: mapping.destination.clone(),
-        id: ExportId::of(update.id, update.received_at, &mapping.destination),
-        body: payload::body(mapping, effect.profile, view),
-        reasons,
-    })
+/// The exports that follow, and the destinations that get none because the profile lacks what they tell profiles apart by.
+fn exports(
+    plan: &Plan,
+    effect: &Effect<'_>,
+    view: &Attributes,
+    update: &ProfileUpdate,
+) -> (Vec<NewExport>, Vec<DestinationId>) {
+    let (mut exports, mut skipped) = (Vec::new(), Vec::new());
+    for mapping in &plan.mappings {
+        let (reasons, destination) = (trigger::reasons(mapping, effect), mapping.destination.clone());
+        if reasons.is_empty() {
+            continue;
+        }
+        if !mapping.identifies(effect.profile, view) {
+            skipped.push(destination);
+            continue;
+        }
+        exports.push(NewExport {
+            id: ExportId::of(update.id, update.received_at, &destination),
+            destination,
+            body: payload::body(mapping, effect.profile, view, |id| plan.audience(id)),
+            reasons,
+        });
+    }
+    (exports, skipped)
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("p12_keystore::", &["src/certificate/"]),
     ("pem::", &["src/certificate/", "src/tls/"]),
     ("webpki_roots::", &["src/tls/"]),
+    ("webpki::", &["src/tls/"]),
+    ("base64::", &["src/config/"]),
     ("aws_lc_rs::", &["src/certificate/", "src/tls/"]),
     ("reqwest::", &["src/tls/"]),
     ("base64::", &["src/token/"]),

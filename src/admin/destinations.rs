@@ -18,7 +18,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     delivery::{Certificates, Newer, NotDone, Percentiles, State as Gate, Test, Tested, View},
-    destination::DestinationId,
+    destination::{self, DestinationId},
     export::Outcome,
     listen::Caller,
     store::{Counters, DestinationCounters},
@@ -30,8 +30,14 @@ use crate::{
 pub struct DestinationView {
     /// Its name.
     pub name: String,
-    /// Where exports are POSTed.
+    /// What it is for, in a person's words.
+    pub description: Option<String>,
+    /// Where exports are POSTed, without what is added to its query.
     pub endpoint: String,
+    /// Names of the parameters that are added to its query.
+    pub query: Vec<String>,
+    /// Names of the headers that are set for each request.
+    pub headers: Vec<String>,
     /// `open`, `throttled`, `held`, `paused`; `changing` while POSTs of before a reload end; `stuck` when its worker does not
     /// answer.
     pub state: String,
@@ -59,6 +65,8 @@ pub struct DestinationView {
     pub last_failure: Option<FailureView>,
     /// Our certificate.
     pub certificate: CertificateView,
+    /// The addresses of ours that it is sent to from: `local_address`, or those of connections since the start.
+    pub sends_from: Vec<String>,
     /// Mapped audiences.
     pub audiences: Vec<String>,
     /// Mapped attributes.
@@ -66,10 +74,10 @@ pub struct DestinationView {
 }
 
 /// Exports of a destination since the store was made: made = delivered + waiting + dead + damaged + dropped + redriven
-/// + moot.
+/// + moot + skipped.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Counted {
-    /// Made.
+    /// That followed from changes.
     pub made: u64,
     /// Taken by the receiver.
     pub delivered: u64,
@@ -85,6 +93,8 @@ pub struct Counted {
     pub redriven: u64,
     /// Dead letters that were closed because their profile is in no mapped audience any more.
     pub moot: u64,
+    /// Left out because their profile lacks the destination's `unique_id`.
+    pub skipped: u64,
 }
 
 /// Latencies that half, 95 and 99 of a hundred deliveries were below, in seconds.
@@ -309,7 +319,10 @@ fn destination_view(
     let text = |at: Timestamp| at.to_string();
     DestinationView {
         name: id.to_string(),
+        description: destination.description.clone(),
         endpoint: destination.endpoint.to_string(),
+        query: destination.query.iter().flat_map(destination::Query::names).map(str::to_owned).collect(),
+        headers: destination.headers.keys().map(ToString::to_string).collect(),
         state: state.to_owned(),
         reason: reason.map(ToString::to_string),
         since: since.map(text),
@@ -331,6 +344,7 @@ fn destination_view(
             detail: failure.detail.clone(),
         }),
         certificate,
+        sends_from: view.iter().flat_map(|view| &view.sends_from).map(ToString::to_string).collect(),
         audiences: destination.mapping.audiences.iter().map(ToString::to_string).collect(),
         attributes: destination.mapping.attributes.iter().map(ToString::to_string).collect(),
     }
@@ -367,9 +381,9 @@ fn certificate_view(admin: &Admin, served: &Served, view: Option<&View>) -> Cert
 
 impl From<&DestinationCounters> for Counted {
     fn from(counters: &DestinationCounters) -> Self {
-        let DestinationCounters { made, delivered, waiting, dead, damaged, dropped, redriven, moot, died: _ } =
+        let DestinationCounters { made, delivered, waiting, dead, damaged, dropped, redriven, moot, skipped, died: _ } =
             *counters;
-        Self { made, delivered, waiting, dead, damaged, dropped, redriven, moot }
+        Self { made, delivered, waiting, dead, damaged, dropped, redriven, moot, skipped }
     }
 }
 

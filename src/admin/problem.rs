@@ -65,6 +65,7 @@ impl From<NotRedriven> for Problem {
             NotRedriven::Store(error) => error.into(),
             NotRedriven::Missing { .. } => Self::not_found(why),
             NotRedriven::NotConfigured(_)
+            | NotRedriven::Unidentified(_)
             | NotRedriven::Overtaken
             | NotRedriven::Uncertain
             | NotRedriven::Restless

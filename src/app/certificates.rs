@@ -73,10 +73,10 @@ pub(super) async fn watch(scene: watch::Receiver<Arc<Scene>>, stop: Cancellation
 }
 
 async fn look(served: &Served, before: Option<Watched>) -> Option<Watched> {
-    let (worker, files) = (served.control.clone(), served.destination.tls.files().clone());
+    let (worker, tls) = (served.control.clone(), served.destination.tls.clone());
     let before = before.filter(|before| before.worker.is_of_the_worker_of(&worker)).map(|before| before.files);
     // It cannot panic; should it all the same, the next round looks again.
-    let (mut files, found) = tokio::task::spawn_blocking(move || read(files, before)).await.ok()?;
+    let (mut files, found) = tokio::task::spawn_blocking(move || read(&tls, before)).await.ok()?;
     if let Some(found) = found {
         files.told = worker.on_file(found).await.is_ok().then(Instant::now);
     }
@@ -84,14 +84,15 @@ async fn look(served: &Served, before: Option<Watched>) -> Option<Watched> {
 }
 
 /// Reads the files if there is something to tell of them.
-fn read(files: ClientTlsFiles, before: Option<Files>) -> (Files, Option<Found>) {
+fn read(tls: &ClientTls, before: Option<Files>) -> (Files, Option<Found>) {
+    let files = tls.files().clone();
     let stamps = stamps(&files);
     let before = before.filter(|before| before.files == files && before.stamps == stamps);
     let (is_same, told) = (before.is_some(), before.and_then(|before| before.told));
     if told.is_some_and(|told| told.elapsed() < READ_EVERY) {
         return (Files { files, stamps, told }, None);
     }
-    let found = ClientTls::load(&files).map_err(|error| crate::chain(&error));
+    let found = tls.load_again().map_err(|error| crate::chain(&error));
     let may_be_half_done = found.is_err() && !is_same;
     (Files { files, stamps, told: None }, Some(found).filter(|_| !may_be_half_done))
 }
@@ -121,7 +122,10 @@ mod tests {
     use super::*;
     use crate::{
         clock::Clock,
-        tls::issue::{Authority, Issued, Period},
+        tls::{
+            MinVersion, Policy,
+            issue::{Authority, Issued, Period},
+        },
     };
 
     #[test]
@@ -146,23 +150,25 @@ mod tests {
         let first = client();
         write_certificate(&first);
         write_key(&first);
-        let (seen, found) = read(files.clone(), None);
-        assert!(found.unwrap().is_ok());
-        let (seen, found) = read(files.clone(), told(seen));
+        let policy = Policy { min_version: MinVersion::Tls12, ..Policy::default() };
+        let tls = ClientTls::load(&files).unwrap().with_policy(policy);
+        let (seen, found) = read(&tls, None);
+        assert_eq!(found.unwrap(), Ok(tls.clone()), "with the policy that it had");
+        let (seen, found) = read(&tls, told(seen));
         assert!(found.is_none(), "nothing has changed");
 
         let next = client();
         write_certificate(&next);
-        let (seen, found) = read(files.clone(), Some(seen));
+        let (seen, found) = read(&tls, Some(seen));
         assert!(found.is_none(), "half of it");
         write_key(&next);
-        let (seen, found) = read(files.clone(), Some(seen));
+        let (seen, found) = read(&tls, Some(seen));
         assert!(found.unwrap().is_ok(), "all of it");
 
         write_certificate(&client());
-        let (seen, found) = read(files.clone(), told(seen));
+        let (seen, found) = read(&tls, told(seen));
         assert!(found.is_none(), "half of it");
-        let (_, found) = read(files, Some(seen));
+        let (_, found) = read(&tls, Some(seen));
         assert!(found.unwrap().unwrap_err().contains("does not belong"), "nothing follows");
     }
 

@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Timestamp;
+
 mod condition;
 mod parse;
 pub mod rule;
@@ -59,6 +61,10 @@ pub struct Audience {
     pub id: AudienceId,
     /// What people call it.
     pub name: String,
+    /// When it was first defined, as far as that is said.
+    pub created_at: Option<Timestamp>,
+    /// When its definition last changed, as far as that is said.
+    pub updated_at: Option<Timestamp>,
     /// Who is in it.
     pub rule: Rule,
 }

@@ -27,6 +27,12 @@ impl Fingerprint {
     }
 }
 
+impl From<[u8; DIGEST_BYTES]> for Fingerprint {
+    fn from(digest: [u8; DIGEST_BYTES]) -> Self {
+        Self(digest)
+    }
+}
+
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -1,7 +1,10 @@
 //! `[[audience]]` as written, an AEP audience definition, read to an [`Audience`].
 
 use super::{file::Item, names::Names};
-use crate::audience::{Audience, AudienceId, rule::Rule};
+use crate::{
+    audience::{Audience, AudienceId, rule::Rule},
+    clock::Timestamp,
+};
 
 /// Longest name for people, in bytes.
 const NAME_BYTES_MAX: usize = 256;
@@ -15,10 +18,14 @@ pub(super) fn audience(item: &Item<'_>, ids: &mut Names) -> Option<Audience> {
     }
     let unique = section.required("id").is_some_and(|item| ids.add(&item));
     let name = section.or_text("name", id.as_ref().map(AudienceId::as_str), |item| name(&item));
+    let created_at = section.optional("created_at").map_or(Some(None), |item| instant(&item).map(Some));
+    let updated_at = section.optional("updated_at").map_or(Some(None), |item| instant(&item).map(Some));
     let rule = section.required("expression").and_then(|item| expression(&item));
     section.close();
     unique.then_some(())?;
-    Some(Audience { id: id?, name: name?, rule: rule? })
+    let (created_at, updated_at) = (created_at?, updated_at?);
+    // What never changed was last changed when it was made.
+    Some(Audience { id: id?, name: name?, created_at, updated_at: updated_at.or(created_at), rule: rule? })
 }
 
 fn name(item: &Item<'_>) -> Option<String> {
@@ -27,6 +34,11 @@ fn name(item: &Item<'_>) -> Option<String> {
         true => Some(text.to_owned()),
         false => item.refuse(format_args!("expected 1 to {NAME_BYTES_MAX} bytes without control characters")),
     }
+}
+
+fn instant(item: &Item<'_>) -> Option<Timestamp> {
+    const WHAT: &str = "an instant such as \"2022-03-29T11:28:45Z\"";
+    Timestamp::parse(item.text(WHAT)?).map_or_else(|| item.refuse(format_args!("expected {WHAT}")), Some)
 }
 
 fn expression(item: &Item<'_>) -> Option<Rule> {

@@ -7,7 +7,7 @@
 //! Files lie on each other in layers. A table is all its layers, a value the last one. A key that is not written reads its
 //! default, a piece of TOML like any other. What was read is remembered, so it can be shown.
 
-use std::{fmt, ops::RangeInclusive, path::Path, str::FromStr};
+use std::{fmt, ops::RangeInclusive, str::FromStr};
 
 use toml::de::{DeString, DeTable, DeValue};
 
@@ -151,7 +151,7 @@ impl<'a> Section<'a> {
     where
         'a: 'b,
     {
-        let path = self.path.iter().copied().chain([Step::Key(name)]).collect();
+        let path = self.path.iter().cloned().chain([Step::Key(name.into())]).collect();
         Item { layers, key: self.key_of(name), path, reading: self.reading }
     }
 
@@ -312,7 +312,7 @@ impl<'a> Item<'a> {
                     layers: vec![(value.get_ref(), place.to(value.span().start))],
                     // Counted in its file, where a person looks for it.
                     key: format!("{} #{}", self.key, index + 1),
-                    path: self.path.iter().copied().chain([Step::Entry(before + index)]).collect(),
+                    path: self.path.iter().cloned().chain([Step::Entry(before + index)]).collect(),
                     reading: self.reading,
                 };
                 entries.push(read(item));
@@ -321,9 +321,38 @@ impl<'a> Item<'a> {
         entries.into_iter().collect::<Option<Vec<T>>>().filter(|_| good)
     }
 
-    /// Shows this path instead of what is written: the same, wherever it is read.
-    pub(super) fn stands_for(&self, path: &Path) {
-        self.reading.replace(&self.path, path);
+    /// Reads each entry of a table whose keys are for the operator to choose, all of them even when one is refused.
+    pub(super) fn entries<T>(
+        &self,
+        what: &str,
+        count_max: usize,
+        mut read: impl FnMut(&'a str, Item<'a>) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let (value, place) = self.last();
+        let Some(table) = value.as_table() else { return self.expected(what) };
+        if table.len() > count_max {
+            let more = format!("has {} entries, at most {count_max} are allowed", table.len());
+            return self.refuse_as(Kind::TooMany, place, more);
+        }
+        let entries = table.iter().map(|(name, value)| {
+            let (name, step) = (name.get_ref().as_ref(), Step::Key(name.get_ref().to_string().into()));
+            let item = Item {
+                layers: vec![(value.get_ref(), place.to(value.span().start))],
+                key: format!("{}.{}", self.key, name.escape_debug().take(80).collect::<String>()),
+                path: self.path.iter().cloned().chain([step]).collect(),
+                reading: self.reading,
+            };
+            item.remember();
+            read(name, item)
+        });
+        // Not straight into an `Option`: that would stop at the first that is refused.
+        let entries: Vec<_> = entries.collect();
+        entries.into_iter().collect()
+    }
+
+    /// Shows this text instead of what is written.
+    pub(super) fn show_as(&self, text: &str) {
+        self.reading.replace(&self.path, text);
     }
 
     fn remember(&self) {

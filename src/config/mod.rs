@@ -10,6 +10,7 @@ use std::{
 
 mod audience;
 mod authentication;
+mod client_tls;
 mod destination;
 pub mod draft;
 mod duration;
@@ -19,6 +20,7 @@ mod inlet;
 mod names;
 pub mod problem;
 mod reading;
+mod request;
 mod secret;
 pub mod settings;
 mod store;
@@ -339,6 +341,8 @@ fn log(item: &Item<'_>) -> Option<Log> {
 mod authentication_tests;
 #[cfg(test)]
 mod drop_in_tests;
+#[cfg(test)]
+mod request_tests;
 #[cfg(test)]
 mod settings_tests;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What reading the files leaves behind: what is wrong with them, and what was read.
 
-use std::{cell::RefCell, path::Path};
+use std::cell::RefCell;
 
 use toml::de::{DeTable, DeValue};
 
@@ -116,11 +116,9 @@ impl<'f> Reading<'f> {
         self.settings.borrow_mut().add(path, key, value, origin);
     }
 
-    /// Remembers this path instead of how it is written.
-    pub(super) fn replace(&self, path: &[Step], written: &Path) {
-        if let Some(text) = written.to_str() {
-            self.settings.borrow_mut().set(path, text);
-        }
+    /// Remembers this text instead of what is written.
+    pub(super) fn replace(&self, path: &[Step], text: &str) {
+        self.settings.borrow_mut().set(path, text);
     }
 
     fn origin(&self, place: Place) -> Origin {

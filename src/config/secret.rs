@@ -66,7 +66,8 @@ pub(super) fn path(item: &Item<'_>, places: &Places<'_>) -> Option<PathBuf> {
         return item.refuse("expected a path, found an empty or impossible one");
     }
     let path = places.folder.join(text);
-    item.stands_for(&path);
+    // One that is not UTF-8 cannot be written either.
+    path.to_str().inspect(|path| item.show_as(path));
     Some(path)
 }
 

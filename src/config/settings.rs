@@ -1,6 +1,6 @@
 //! What is in effect: every key that was asked for, with its value and where that comes from.
 
-use std::{fmt, path::PathBuf};
+use std::{borrow::Cow, fmt, path::PathBuf};
 
 use serde::Deserialize;
 use toml::{
@@ -44,14 +44,14 @@ pub enum Origin {
 }
 
 /// A step on the way to a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    Key(&'static str),
+    Key(Cow<'static, str>),
     Entry(usize),
 }
 
 /// In the order in which they were asked for.
-type Table = Vec<(&'static str, Node)>;
+type Table = Vec<(Cow<'static, str>, Node)>;
 
 #[derive(Clone, Debug)]
 enum Node {
@@ -74,7 +74,7 @@ impl Settings {
         let table = self.table(way);
         // A second look at the same key.
         if !table.iter().any(|(known, _)| known == name) {
-            table.push((name, Node::Leaf(Setting { key: key.to_owned(), value, origin })));
+            table.push((name.clone(), Node::Leaf(Setting { key: key.to_owned(), value, origin })));
         }
     }
 
@@ -105,7 +105,7 @@ impl Settings {
         while let Some(step) = steps.next() {
             let Step::Key(name) = step else { unreachable!("an entry follows the name of its list") };
             let at = table.iter().position(|(known, _)| known == name).unwrap_or_else(|| {
-                table.push((name, Node::Table(Table::new())));
+                table.push((name.clone(), Node::Table(Table::new())));
                 table.len() - 1
             });
             let node = &mut table[at].1;
@@ -160,9 +160,9 @@ fn collect<'t>(table: &'t Table, into: &mut Vec<&'t Setting>) {
     }
 }
 
-fn leaves(table: &Table) -> impl Iterator<Item = (&'static str, &Setting)> {
+fn leaves(table: &Table) -> impl Iterator<Item = (Cow<'_, str>, &Setting)> {
     table.iter().filter_map(|(name, node)| match node {
-        Node::Leaf(setting) => Some((*name, setting)),
+        Node::Leaf(setting) => Some((as_key(name), setting)),
         Node::Table(_) | Node::List(_) => None,
     })
 }
@@ -207,7 +207,8 @@ fn show(f: &mut fmt::Formatter<'_>, table: &Table, path: &str) -> fmt::Result {
         writeln!(f, "{line}{:gap$}  # {}", "", origin.to_string().escape_debug())?;
     }
     for (name, node) in table {
-        let path = if path.is_empty() { (*name).to_owned() } else { format!("{path}.{name}") };
+        let name = as_key(name);
+        let path = if path.is_empty() { name.into_owned() } else { format!("{path}.{name}") };
         match node {
             Node::Leaf(_) => {}
             Node::Table(table) => {
@@ -226,6 +227,15 @@ fn show(f: &mut fmt::Formatter<'_>, table: &Table, path: &str) -> fmt::Result {
         }
     }
     Ok(())
+}
+
+/// A key as TOML writes it: in quotes where it has more than letters, digits, `-` and `_`.
+fn as_key(name: &str) -> Cow<'_, str> {
+    let is_bare = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+    match is_bare {
+        true => name.into(),
+        false => Value::from(name).to_string().into(),
+    }
 }
 
 /// The width of the last line: a long string has several.

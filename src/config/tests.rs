@@ -270,6 +270,35 @@ fn each_mistake_is_refused_with_its_line_and_key() {
             &destination("authentication = { bearer = {} }"),
             "9: destination \"crm\".authentication.bearer: expected one of",
         ),
+        (
+            &destination("memberships = \"some\""),
+            "9: destination \"crm\".memberships: expected `merge-policy` or `mapped` or `all`",
+        ),
+        (
+            &destination("local_address = \"gateway\""),
+            "9: destination \"crm\".local_address: expected an address of this machine",
+        ),
+        (&destination("max_rate = 0"), "9: destination \"crm\".max_rate: expected an integer from 1 to 100000"),
+        (&destination("unreachable = \"drop\""), "9: destination \"crm\".unreachable: expected `hold` or `count`"),
+        (&destination("local_address = \"0.0.0.0\""), "9: destination \"crm\".local_address: names no address"),
+        (
+            &destination("").replace("roots", "min_tls = \"1.1\"\nroots"),
+            "13: destination \"crm\".tls.min_tls: expected `1.3` or `1.2`",
+        ),
+        (
+            &destination("").replace("roots", "pins = [\"abc\"]\nroots"),
+            "13: destination \"crm\".tls.pins #1: expected the SHA-256",
+        ),
+        (&destination("unique_id = \"CRM\""), "9: destination \"crm\".unique_id: expected { namespace = "),
+        (&destination("unique_id = {}"), "9: destination \"crm\".unique_id: expected one of"),
+        (
+            &destination("attributes = [\"a.b\"]\nunique_id = { attribute = \"a.bc\" }"),
+            "10: destination \"crm\".unique_id.attribute: the receiver would not see it; add `a.bc` to `attributes`",
+        ),
+        (
+            &US.replace("id =", "created_at = \"2022-03-29\"\nid ="),
+            "3: audience \"us\".created_at: expected an instant",
+        ),
         (&destination("").replace("[\"us\"]", "[]"), "8: destination \"crm\".audiences: map at least one"),
         (
             &destination("").replace("[\"us\"]", "[\"uss\"]"),
@@ -294,6 +323,22 @@ fn each_mistake_is_refused_with_its_line_and_key() {
         let lines = folder.refusal(&destination(&format!("authentication = {{ bearer = {{ file = \"{file}\" }} }}")));
         assert!(lines[0].contains(part), "{lines:#?}");
     }
+}
+
+#[test]
+fn pin_is_read_however_it_is_spelled() {
+    let folder = Folder::new();
+    let digits = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let base64 = "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=";
+    let with = |pin: &str| {
+        let text = destination("").replace("roots", &format!("pins = [\"{pin}\"]\nroots"));
+        folder.parse(&text).unwrap().destinations.remove(0).tls
+    };
+
+    for pin in [&digits.to_uppercase(), base64, &format!("sha256//{base64}")] {
+        assert_eq!(with(pin), with(digits), "{pin}");
+    }
+    assert_ne!(with(&digits.replace('b', "c")), with(digits));
 }
 
 #[test]

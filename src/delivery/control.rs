@@ -1,6 +1,9 @@
 //! What an operator sees of a destination's worker, and what one can tell it.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use hyper::Method;
@@ -42,6 +45,8 @@ pub struct View {
     pub accepted_with: Option<Fingerprint>,
     /// Our certificates.
     pub certificates: Certificates,
+    /// The addresses of ours that it is sent to from: the one that is set, or those of connections since the start.
+    pub sends_from: Vec<IpAddr>,
 }
 
 /// Whether a destination is sent to.

@@ -30,6 +30,7 @@ mod echo;
 mod expiry;
 mod figures;
 mod gate;
+mod pace;
 mod rotation;
 mod sender;
 mod shown;
@@ -44,6 +45,7 @@ use control::{ORDERS_MAX, Order};
 use expiry::Expiry;
 use figures::Figures;
 use gate::{Allowance, Gate};
+use pace::Pace;
 use rotation::{Over, Rotation, refuses_certificate};
 use sender::{Ended, Met, Sender};
 use shown::Shown;
@@ -70,6 +72,8 @@ pub struct Worker {
     store: Store,
     clock: Clock,
     gate: Gate,
+    /// None: it may be sent to as fast as it answers.
+    pace: Option<Pace>,
     orders: mpsc::Receiver<Order>,
     /// Wishes that are being written down.
     keeping: JoinSet<()>,
@@ -111,6 +115,7 @@ impl Worker {
         let rotation = Rotation::new(destination.id().clone(), sender, before, clock.clone())?;
         let (expiry, look_at, figures, keeping) = Default::default();
         let shown = Shown::new(destination.id().clone());
+        let pace = destination.max_rate.map(|rate| Pace::new(rate, clock.now()));
         let (last_delivery, last_failure) = (None, None);
         let worker = Self {
             destination,
@@ -123,6 +128,7 @@ impl Worker {
             store,
             clock,
             gate,
+            pace,
             orders: inbox,
             keeping,
             figures,
@@ -175,9 +181,11 @@ impl Worker {
         }
         let (queue, max) = (self.queue.clone(), self.destination.max_in_flight);
         let unsettled_room = (max * UNSETTLED_MAX).saturating_sub(queue.claimed());
-        let room = max.saturating_sub(posts.len()).min(unsettled_room);
+        let paced_room = self.pace.as_mut().map_or(usize::MAX, |pace| pace.room(now));
+        let room = max.saturating_sub(posts.len()).min(unsettled_room).min(paced_room);
         let claims = match self.gate.allowance(now) {
             Allowance::Nothing { until } => return until.min(look_again),
+            Allowance::Probe { .. } | Allowance::Due if paced_room == 0 => return self.next_by_pace(now, look_again),
             Allowance::Probe { .. } if !posts.is_empty() => return look_again,
             Allowance::Probe { after } => claim(move || queue.claim_head(after).into_iter().collect()).await,
             Allowance::Due if room == 0 || !queue.has_due(now) => Vec::new(),
@@ -186,13 +194,25 @@ impl Worker {
                 None => claim(move || queue.claim_due(now, room)).await,
             },
         };
+        if let Some(pace) = &mut self.pace {
+            pace.spend(claims.len());
+        }
         for claim in claims {
             self.gate.probing(claim.number());
             // Boxed: tokio aligns its tasks to 128 bytes, which makes large ones slow to allocate.
             posts.spawn(Box::pin(self.rotation.in_use().clone().send(claim)));
         }
-        // What is due by now and was not claimed lacked room: a settlement will wake us.
-        self.queue.next_due(now).filter(|due| *due > now).map_or(look_again, |due| due.min(look_again))
+        // What is due by now and was not claimed lacked room: a settlement will wake us, or the next token.
+        match self.queue.next_due(now) {
+            Some(due) if due > now => due.min(look_again),
+            Some(_) => self.next_by_pace(now, look_again),
+            None => look_again,
+        }
+    }
+
+    /// When the pace allows the next POST, if it allows none now.
+    fn next_by_pace(&mut self, now: Timestamp, otherwise: Timestamp) -> Timestamp {
+        self.pace.as_mut().and_then(|pace| pace.next(now)).map_or(otherwise, |next| next.min(otherwise))
     }
 
     /// Looks at our certificates, once in a while.
@@ -279,6 +299,7 @@ impl Worker {
             last_failure: self.last_failure.clone(),
             accepted_with: self.gate.accepted_with(),
             certificates: self.rotation.certificates(),
+            sends_from: self.rotation.in_use().origin.addresses(),
         }
     }
 
@@ -395,7 +416,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        destination::{Authentication, Mapping},
+        destination::{Authentication, Mapping, Unreachable},
         export::{ExportId, NewExport},
         profile::update::UpdateId,
         store::{Change, Committed, Keeping, StoreOwner},
@@ -418,12 +439,18 @@ mod tests {
         fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         let roots = RootsSource::File(write("ca", &authority.certificate_pem()));
         Destination {
-            mapping: Mapping { destination: "crm".parse().unwrap(), audiences: vec![], attributes: vec![] },
+            mapping: Mapping::new("crm".parse().unwrap(), vec![], vec![]),
+            description: None,
+            query: None,
+            headers: Default::default(),
             endpoint: HttpsUrl::parse("https://127.0.0.1:1/").unwrap(),
             authentication: Authentication::None,
             timeout: Duration::from_secs(2),
             retry_delays: [Duration::from_secs(15), Duration::from_secs(30)],
             max_in_flight: 64,
+            max_rate: None,
+            unreachable: Unreachable::Hold,
+            local_address: None,
             tls: ClientTls::load(&ClientTlsFiles { certificate, key, roots }).unwrap(),
         }
     }
@@ -446,6 +473,7 @@ mod tests {
                 moved: Vec::new(),
                 lines: vec![id.into()],
                 accepted_at: now,
+                skipped: vec![],
                 exports: vec![NewExport { destination: to, id: export, body: b"{}".to_vec(), reasons: vec![] }],
             })
         };

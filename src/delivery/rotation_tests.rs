@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     clock::{Clock, Timestamp},
-    destination::{Authentication, Destination, Mapping},
+    destination::{Authentication, Destination, Mapping, Unreachable},
     export::ExportId,
     profile::update::UpdateId,
     tls::{
@@ -58,12 +58,18 @@ impl Kit {
 
     fn rotation(&self, on_file: &ClientTls, before: Option<&ClientTls>) -> Rotation {
         let destination = Destination {
-            mapping: Mapping { destination: "crm".parse().unwrap(), audiences: vec![], attributes: vec![] },
+            mapping: Mapping::new("crm".parse().unwrap(), vec![], vec![]),
+            description: None,
+            query: None,
+            headers: Default::default(),
             endpoint: HttpsUrl::parse("https://127.0.0.1:1/").unwrap(),
             authentication: Authentication::None,
             timeout: Duration::from_secs(2),
             retry_delays: [Duration::from_secs(15), Duration::from_secs(30)],
             max_in_flight: 64,
+            max_rate: None,
+            unreachable: Unreachable::Hold,
+            local_address: None,
             tls: on_file.clone(),
         };
         let sender = Sender::new(&destination, self.clock.clone()).unwrap();

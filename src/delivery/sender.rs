@@ -12,10 +12,10 @@ use secrecy::ExposeSecret;
 use super::{CONNECT_TIMEOUT, echo, tokens::Tokens, verdict};
 use crate::{
     clock::Clock,
-    destination::{Authentication, Destination},
+    destination::{Authentication, Destination, Query},
     export::{Excerpt, Fault, Outcome},
     store::Claim,
-    tls::{Answer, ClientTls, Fingerprint, HttpsUrl, Limits, MutualClient, MutualClientError, PostError},
+    tls::{Answer, ClientTls, Fingerprint, HttpsUrl, Limits, MutualClient, MutualClientError, Origin, PostError},
     token::{Refusal, TokenFault},
 };
 
@@ -30,8 +30,10 @@ pub(super) struct Sender {
     client: MutualClient,
     tokens: Option<Tokens>,
     pub(super) tls: ClientTls,
+    pub(super) origin: Origin,
     destination: Arc<Destination>,
     clock: Clock,
+    endpoint: Arc<HttpsUrl>,
     headers: HeaderMap,
 }
 
@@ -60,28 +62,30 @@ impl Sender {
     /// # Errors
     /// When the client cannot be built.
     pub(super) fn new(destination: &Destination, clock: Clock) -> Result<Self, MutualClientError> {
-        Self::build(Arc::new(destination.clone()), destination.tls.clone(), 1, clock)
+        let origin = Origin::new(destination.local_address);
+        Self::build(Arc::new(destination.clone()), origin, destination.tls.clone(), 1, clock)
     }
 
     /// The same with another pair, and a token of its own.
     pub(super) fn with(&self, tls: ClientTls, number: u64) -> Result<Self, MutualClientError> {
-        Self::build(Arc::clone(&self.destination), tls, number, self.clock.clone())
+        Self::build(Arc::clone(&self.destination), self.origin.clone(), tls, number, self.clock.clone())
     }
 
     fn build(
         destination: Arc<Destination>,
+        origin: Origin,
         tls: ClientTls,
         number: u64,
         clock: Clock,
     ) -> Result<Self, MutualClientError> {
         let limits = Limits { connect: CONNECT_TIMEOUT, answer: destination.timeout };
-        let client = MutualClient::new(&tls, limits, clock.clone())?;
+        let client = MutualClient::sending_from(&origin, &tls, limits, clock.clone())?;
         let tokens = match &destination.authentication {
-            Authentication::OAuth2(oauth2) => Some(Tokens::new(destination.id(), oauth2, &tls, clock.clone())?),
+            Authentication::OAuth2(oauth2) => Some(Tokens::new(&destination, oauth2, &tls, clock.clone())?),
             Authentication::None | Authentication::Bearer(_) => None,
         };
-        let headers = headers(&destination.authentication);
-        Ok(Self { number, client, tokens, tls, destination, clock, headers })
+        let (endpoint, headers) = (Arc::new(target(&destination)), headers(&destination));
+        Ok(Self { number, client, tokens, tls, origin, destination, clock, endpoint, headers })
     }
 
     pub(super) fn fingerprint(&self) -> Fingerprint {
@@ -90,11 +94,6 @@ impl Sender {
 
     pub(super) fn is_usable(&self) -> bool {
         self.tls.credentials().is_usable_by(&self.clock)
-    }
-
-    /// The endpoint.
-    fn endpoint(&self) -> &HttpsUrl {
-        &self.destination.endpoint
     }
 
     /// POSTs an export, at most a few times over where it was certainly not processed.
@@ -113,8 +112,9 @@ impl Sender {
         headers.insert("idempotency-key", key);
         for _ in 0..=UNPROCESSED_MAX {
             let met = self.request(Method::POST, headers.clone(), claim.body.clone()).await;
-            if met.outcome.is_some() {
-                return met;
+            if let Some(outcome) = met.outcome {
+                let outcome = verdict::with_unreachable(self.destination.unreachable, outcome);
+                return Met { outcome: Some(outcome), ..met };
             }
         }
         // Never written, so no fault of the export: the receiver closes its connections at once.
@@ -130,7 +130,7 @@ impl Sender {
     async fn request(&self, method: Method, headers: HeaderMap, body: Bytes) -> Met {
         let Some(tokens) = &self.tokens else {
             let token = headers.get(AUTHORIZATION).cloned();
-            return Met::of(self.client.send(method, self.endpoint(), headers, body).await, token.as_ref());
+            return Met::of(self.client.send(method, &self.endpoint, headers, body).await, token.as_ref());
         };
         let ticket = match tokens.token().await {
             Ok(ticket) => ticket,
@@ -163,7 +163,7 @@ impl Sender {
         body: Bytes,
     ) -> Result<Answer, PostError> {
         headers.insert(AUTHORIZATION, authorization.clone());
-        self.client.send(method, self.endpoint(), headers, body).await
+        self.client.send(method, &self.endpoint, headers, body).await
     }
 }
 
@@ -197,11 +197,18 @@ fn is_unauthorized(result: &Result<Answer, PostError>) -> bool {
     result.as_ref().is_ok_and(|answer| answer.status == 401)
 }
 
+/// Where exports go: the endpoint with what is added to its query.
+fn target(Destination { endpoint, query, .. }: &Destination) -> HttpsUrl {
+    let with = |query: &Query| endpoint.with_query(query.expose()).expect("it is a URL, checked by the configuration");
+    query.as_ref().map_or_else(|| endpoint.clone(), with)
+}
+
 /// The headers that every export has.
-fn headers(authentication: &Authentication) -> HeaderMap {
+fn headers(Destination { headers: added, authentication, .. }: &Destination) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("postern/", env!("CARGO_PKG_VERSION"))));
+    headers.extend(added.clone());
     match authentication {
         // A token that is asked for comes with each request.
         Authentication::None | Authentication::OAuth2(_) => {}

@@ -17,8 +17,8 @@ use tracing::{debug, warn};
 use super::{CONNECT_TIMEOUT, sender::UNPROCESSED_MAX};
 use crate::{
     clock::{Clock, Timestamp},
-    destination::{DestinationId, OAuth2, TokenMtls},
-    tls::{Answer, ClientTls, HttpsUrl, Limits, MutualClient, MutualClientError, OfferingClient, PostError},
+    destination::{Destination, DestinationId, OAuth2, TokenMtls},
+    tls::{Answer, ClientTls, HttpsUrl, Limits, MutualClient, MutualClientError, OfferingClient, Origin, PostError},
     token::{self, Access, Ask, Refusal, Token, TokenFault, TokenRequest},
 };
 
@@ -87,17 +87,19 @@ impl Tokens {
     /// # Errors
     /// When the client cannot be built.
     pub(super) fn new(
-        destination: &DestinationId,
+        destination: &Destination,
         OAuth2 { token_url, token_mtls, access, timeout }: &OAuth2,
         tls: &ClientTls,
         clock: Clock,
     ) -> Result<Self, MutualClientError> {
         let limits = Limits { connect: CONNECT_TIMEOUT, answer: *timeout };
+        // What it is reached from is no news of the destination.
+        let origin = Origin::new(destination.local_address);
         let client = match token_mtls {
-            TokenMtls::Require => Client::Mutual(MutualClient::new(tls, limits, clock.clone())?),
-            TokenMtls::Offer => Client::Offering(OfferingClient::new(tls, limits, clock.clone())?),
+            TokenMtls::Require => Client::Mutual(MutualClient::sending_from(&origin, tls, limits, clock.clone())?),
+            TokenMtls::Offer => Client::Offering(OfferingClient::sending_from(&origin, tls, limits, clock.clone())?),
         };
-        let (destination, url, access) = (destination.clone(), token_url.clone(), access.clone());
+        let (destination, url, access) = (destination.id().clone(), token_url.clone(), access.clone());
         Ok(Self(Arc::new(Shared { destination, client, url, access, clock, state: Mutex::default() })))
     }
 

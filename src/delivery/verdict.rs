@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::{
+    destination::Unreachable,
     export::{Fault, Outcome, Trouble},
     tls::{Answer, PostError},
 };
@@ -16,6 +17,14 @@ pub(super) fn outcome(result: &Result<Answer, PostError>) -> Option<Outcome> {
     match result {
         Ok(answer) => Some(of_answer(answer)),
         Err(error) => of_error(error),
+    }
+}
+
+/// The same where a receiver that cannot be connected to is the export's bad luck, if its destination wants it so.
+pub(super) fn with_unreachable(unreachable: Unreachable, outcome: Outcome) -> Outcome {
+    match (unreachable, outcome) {
+        (Unreachable::Count, Outcome::Fault(Fault::Unreachable)) => Outcome::Retryable(Trouble::Unreachable),
+        (Unreachable::Hold | Unreachable::Count, outcome) => outcome,
     }
 }
 

@@ -1,18 +1,19 @@
 //! Where exports go: a destination's settings and the body of what it is sent. Pure.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 
+use hyper::header::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+mod mapping;
 pub mod payload;
 mod standing;
 
+pub use mapping::{MappedAt, Mapping, Shown, UniqueId};
 pub use standing::{Hold, Standing};
 
 use crate::{
-    audience::AudienceId,
-    profile::path::AttributePath,
     tls::{ClientTls, HttpsUrl},
     token::Access,
 };
@@ -55,25 +56,20 @@ impl fmt::Display for DestinationId {
     }
 }
 
-/// What is exported to a destination.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mapping {
-    /// Whose mapping it is.
-    pub destination: DestinationId,
-    /// The mapped audiences; their members are who is exported.
-    pub audiences: Vec<AudienceId>,
-    /// The mapped attributes.
-    pub attributes: Vec<AttributePath>,
-}
-
 /// A destination as it is meant: checked, with its certificates loaded. Two are equal when a worker would do the same with
-/// either: the contents of their files count, and not where those lie.
+/// either and people call it the same: the contents of their files count, and not where those lie.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Destination {
     /// Its name, and what is exported to it.
     pub mapping: Mapping,
+    /// What it is for, in a person's words.
+    pub description: Option<String>,
     /// Where exports are POSTed.
     pub endpoint: HttpsUrl,
+    /// What is added to the endpoint's own query.
+    pub query: Option<Query>,
+    /// Headers that each request gets, beside Postern's own or in their place.
+    pub headers: HeaderMap,
     /// What goes into the `Authorization` header.
     pub authentication: Authentication,
     /// How long a whole answer may take from the moment the request is written.
@@ -82,6 +78,12 @@ pub struct Destination {
     pub retry_delays: [Duration; 2],
     /// Most POSTs under way at once.
     pub max_in_flight: usize,
+    /// Most POSTs a second.
+    pub max_rate: Option<usize>,
+    /// Who pays when it cannot be connected to.
+    pub unreachable: Unreachable,
+    /// The address of ours that connections are made from; the system chooses when there is none.
+    pub local_address: Option<IpAddr>,
     /// Our certificate, and whom we trust.
     pub tls: ClientTls,
 }
@@ -95,6 +97,43 @@ impl Destination {
     /// True when only our certificate, or whom we trust, differs: a worker takes that without being replaced.
     pub fn differs_in_tls_alone(&self, other: &Self) -> bool {
         self.tls != other.tls && Self { tls: other.tls.clone(), ..self.clone() } == *other
+    }
+}
+
+/// Who pays when a destination cannot be connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    /// Nobody: the destination is held.
+    Hold,
+    /// The export: it is an attempt like one that is answered with an error.
+    Count,
+}
+
+/// Parameters that are added to an endpoint's query. Their values may be secrets.
+#[derive(Clone, Debug)]
+pub struct Query(SecretString);
+
+impl Query {
+    /// A query such as `a=1&b=2`.
+    pub fn new(text: impl Into<SecretString>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, with its secrets.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+
+    /// The names of its parameters, without their values.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.expose().split('&').filter_map(|part| Some(part.split_once('=')?.0))
+    }
+}
+
+/// For a reload, where nobody measures how long that takes.
+impl PartialEq for Query {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
     }
 }
 

@@ -8,12 +8,15 @@ use std::{borrow::Cow, collections::BTreeMap};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Mapping;
-use crate::profile::{
-    Profile,
-    identity::{Identity, Namespace},
-    membership::{Membership, Status},
-    path::{AttributePath, Attributes},
+use super::{Mapping, Shown};
+use crate::{
+    audience::{Audience, AudienceId},
+    profile::{
+        Profile,
+        identity::{Identity, Namespace},
+        membership::{Membership, Status},
+        path::{AttributePath, Attributes},
+    },
 };
 
 /// A part of a body. It borrows from the profile: an export is made with most updates, and copying attributes costs more
@@ -23,17 +26,23 @@ use crate::profile::{
 enum Part<'a> {
     Attribute(&'a Value),
     Text(Cow<'a, str>),
+    Number(i64),
     Items(Vec<Self>),
     Members(Members<'a>),
 }
 
 type Members<'a> = BTreeMap<&'a str, Part<'a>>;
 
-/// The body for `profile`, whose attributes are seen as `view`.
-pub fn body(mapping: &Mapping, profile: &Profile, view: &Attributes) -> Vec<u8> {
+/// The body for `profile`, whose attributes are seen as `view`; `defined` knows what is said of an audience.
+pub fn body<'a>(
+    mapping: &'a Mapping,
+    profile: &'a Profile,
+    view: &'a Attributes,
+    defined: impl Fn(&AudienceId) -> Option<&'a Audience>,
+) -> Vec<u8> {
     let mut body = Members::new();
     mapping.attributes.iter().for_each(|path| place(path, view, &mut body));
-    body.insert("segmentMembership", segment_membership(mapping, profile));
+    body.insert("segmentMembership", segment_membership(mapping, profile, defined));
     body.insert("identityMap", identity_map(profile));
     serde_json::to_vec(&body).expect("a body has text keys only")
 }
@@ -65,15 +74,29 @@ fn place<'a>(path: &'a AttributePath, view: &'a Attributes, body: &mut Members<'
     members.insert(last, Part::Attribute(value));
 }
 
-/// All mapped audiences that the profile has a status for, and the unmapped ones that it is in.
-fn segment_membership<'a>(mapping: &Mapping, profile: &'a Profile) -> Part<'a> {
+fn segment_membership<'a>(
+    mapping: &Mapping,
+    profile: &'a Profile,
+    defined: impl Fn(&AudienceId) -> Option<&'a Audience>,
+) -> Part<'a> {
     let mut namespaces = Members::new();
     for (namespace, audiences) in profile.memberships.namespaces() {
-        let shown: Members<'a> = audiences
-            .iter()
-            .filter(|(id, held)| held.status == Status::Realized || mapping.audiences.contains(id))
-            .map(|(id, held)| (id.as_str(), membership(held)))
-            .collect();
+        let mut shown = Members::new();
+        for (id, held) in audiences {
+            let is_mapped = mapping.audiences.contains(id);
+            let is_shown = match mapping.memberships {
+                Shown::MergePolicy => is_mapped || held.status == Status::Realized,
+                Shown::Mapped => is_mapped,
+                Shown::All => true,
+            };
+            if is_shown {
+                let mut members = membership(held);
+                if is_mapped {
+                    describe(mapping, id, defined(id), &mut members);
+                }
+                shown.insert(id.as_str(), Part::Members(members));
+            }
+        }
         if !shown.is_empty() {
             namespaces.insert(namespace, Part::Members(shown));
         }
@@ -81,9 +104,27 @@ fn segment_membership<'a>(mapping: &Mapping, profile: &'a Profile) -> Part<'a> {
     Part::Members(namespaces)
 }
 
-fn membership(held: &Membership) -> Part<'static> {
+fn membership(held: &Membership) -> Members<'static> {
     let (since, status) = (held.since.to_string().into(), held.status.as_str().into());
-    Part::Members(Members::from([("lastQualificationTime", Part::Text(since)), ("status", Part::Text(status))]))
+    Members::from([("lastQualificationTime", Part::Text(since)), ("status", Part::Text(status))])
+}
+
+/// Adds what is wished for of a mapped audience, as far as it is known.
+fn describe<'a>(mapping: &Mapping, id: &AudienceId, audience: Option<&'a Audience>, members: &mut Members<'a>) {
+    if mapping.segment_names {
+        members.extend(audience.map(|audience| ("name", Part::Text(Cow::Borrowed(&audience.name)))));
+    }
+    if mapping.segment_timestamps {
+        let mapped_at = mapping.mapped_at.get(id);
+        let times = [
+            ("createdAt", audience.and_then(|audience| audience.created_at)),
+            ("updatedAt", audience.and_then(|audience| audience.updated_at)),
+            ("mappingCreatedAt", mapped_at.map(|mapped_at| mapped_at.created)),
+            ("mappingUpdatedAt", mapped_at.map(|mapped_at| mapped_at.updated)),
+        ];
+        let known = times.into_iter().filter_map(|(name, time)| Some((name, Part::Number(time?.as_millis()))));
+        members.extend(known);
+    }
 }
 
 fn identity_map(profile: &Profile) -> Part<'_> {
@@ -99,6 +140,48 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::{audience::rule::Rule, clock::Timestamp, destination::MappedAt, profile::update::UpdateId};
+
+    #[test]
+    fn published_names_and_timestamps_are_made_member_by_member() {
+        let published = |text| serde_json::from_str::<Value>(text).unwrap()["segmentMembership"].clone();
+        let names = published(include_str!("../../tests/vectors/export-http-segment-names.json"));
+        let times = published(include_str!("../../tests/vectors/export-http-segment-timestamps.json"));
+        let [mapped, unmapped] = ["5b998cb9-9488-4ec3-8d95-fa8338ced490", "354e086f-2e11-49a2-9e39-e5d9a76be683"];
+        let (mapped_id, at) = (mapped.parse::<AudienceId>().unwrap(), Timestamp::from_millis);
+        let first_name = Audience {
+            id: mapped_id.clone(),
+            name: "First name equals John".to_owned(),
+            created_at: Some(at(1_648_553_325_000)),
+            updated_at: Some(at(1_648_553_330_000)),
+            rule: Rule::parse("x = 1").unwrap(),
+        };
+        let mapped_at = MappedAt { created: at(1_649_856_570_000), updated: at(1_649_856_570_000) };
+        let mut profile = Profile::new(UpdateId::new(at(0)).into());
+        for (id, since) in [(mapped, "2019-04-15T02:41:50Z"), (unmapped, "2020-04-15T02:41:50Z")] {
+            let since = Timestamp::parse(since).unwrap();
+            profile.memberships.set("ups", &id.parse().unwrap(), Status::Realized, since);
+        }
+        for (published, with_names, memberships) in [(names, true, Shown::MergePolicy), (times, false, Shown::Mapped)] {
+            let mapping = Mapping {
+                memberships,
+                segment_names: with_names,
+                segment_timestamps: true,
+                mapped_at: BTreeMap::from([(mapped_id.clone(), mapped_at)]),
+                ..Mapping::new("crm".parse().unwrap(), vec![mapped_id.clone()], vec![])
+            };
+
+            let body = body(&mapping, &profile, &Attributes::new(), |id| Some(&first_name).filter(|one| one.id == *id));
+
+            let mut body: Value = serde_json::from_slice(&body).unwrap();
+            // AEP spells the same instant in several ways.
+            for (_, held) in body["segmentMembership"]["ups"].as_object_mut().unwrap() {
+                held["lastQualificationTime"] =
+                    held["lastQualificationTime"].as_str().unwrap().replace('Z', "+0000").into();
+            }
+            assert_eq!(body["segmentMembership"], published);
+        }
+    }
 
     #[test]
     fn attributes_nest_as_their_paths_say() {

@@ -34,9 +34,10 @@ fn at(second: i64) -> Timestamp {
 fn start(receipts: Receipts) -> Tried {
     let dir = tempfile::tempdir().unwrap();
     let rule = Rule::parse(r#"plan = "gold""#).unwrap();
-    let gold = Audience { id: "gold".parse().unwrap(), name: "gold".to_owned(), rule };
+    let gold =
+        Audience { id: "gold".parse().unwrap(), name: "gold".to_owned(), created_at: None, updated_at: None, rule };
     let attributes = vec!["name".parse().unwrap()];
-    let mapping = Mapping { destination: crm(), audiences: vec![gold.id.clone()], attributes };
+    let mapping = Mapping::new(crm(), vec![gold.id.clone()], attributes);
     let owner = StoreOwner::open(dir.path(), &[crm()], &Keeping { receipts, ..Keeping::default() }).unwrap();
     let pipeline = Pipeline::new(fixed(Plan::new(vec![gold], vec![mapping])), owner.store());
     Tried { _dir: dir, owner, pipeline, second: 0 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     audience::rule::Rule,
+    destination::{Shown, UniqueId},
     profile::{
         IDENTITIES_MAX,
         identity::{Identity, Namespace},
@@ -29,13 +30,15 @@ impl Kept {
         let audience = |(id, rule): &(&str, &str)| Audience {
             id: id.parse().unwrap(),
             name: (*id).to_owned(),
+            created_at: None,
+            updated_at: None,
             rule: Rule::parse(rule).unwrap(),
         };
-        let mapping = Mapping {
-            destination: "crm".parse().unwrap(),
-            audiences: mapped.iter().map(|id| id.parse().unwrap()).collect(),
-            attributes: attributes.iter().map(|path| path.parse().unwrap()).collect(),
-        };
+        let mapping = Mapping::new(
+            "crm".parse().unwrap(),
+            mapped.iter().map(|id| id.parse().unwrap()).collect(),
+            attributes.iter().map(|path| path.parse().unwrap()).collect(),
+        );
         Self { plan: Plan::new(audiences.iter().map(audience).collect(), vec![mapping]), ..Self::default() }
     }
 
@@ -266,4 +269,61 @@ proptest! {
             prop_assert_eq!(is_in(&a, "adult"), is_in(&b, "adult"));
         }
     }
+}
+
+#[test]
+fn memberships_that_are_shown_are_those_that_were_chosen() {
+    for (memberships, shown) in [
+        (Shown::MergePolicy, &["in", "left", "other-in"][..]),
+        (Shown::Mapped, &["in", "left"]),
+        (Shown::All, &["in", "left", "other-in", "other-left"]),
+    ] {
+        let rules = [("in", "a = 1"), ("left", "b = 1"), ("other-in", "a = 1"), ("other-left", "b = 1")];
+        let mut kept = Kept::new(&rules, &["in", "left"], &[]);
+        kept.plan.mappings[0].memberships = memberships;
+        kept.take(&update(1, &[("CRM", "ada")], json!({ "a": 1, "b": 1 }))).unwrap();
+
+        let exports = kept.take(&update(2, &[("CRM", "ada")], json!({ "b": 2 }))).unwrap();
+
+        let body: Value = serde_json::from_slice(&exports[0].body).unwrap();
+        let names: Vec<_> = body["segmentMembership"]["ups"].as_object().unwrap().keys().collect();
+        assert_eq!(names, shown, "{memberships:?}");
+    }
+}
+
+#[test]
+fn export_of_a_profile_that_cannot_be_told_from_others_is_left_out_and_counted() {
+    let namespace = UniqueId::Namespace(Namespace::parse("crm").unwrap());
+    let attribute = UniqueId::Attribute("card.number".parse().unwrap());
+    for (unique_id, ids, attributes, is_made) in [
+        (&namespace, [("CRM", "ada")], json!({}), true),
+        (&namespace, [("Email", "ada")], json!({}), false),
+        (&attribute, [("Email", "ada")], json!({ "card": { "number": "7" } }), true),
+        (&attribute, [("Email", "ada")], json!({ "card": { "number": 7 } }), true),
+        (&attribute, [("Email", "ada")], json!({ "card": { "number": "" } }), false),
+        (&attribute, [("Email", "ada")], json!({ "card": { "number": { "a": 1 } } }), false),
+        (&attribute, [("CRM", "ada")], json!({ "card": 7 }), false),
+    ] {
+        let mut plan = Kept::new(&[("gold", "plan = \"gold\"")], &["gold"], &["card"]).plan;
+        plan.mappings[0].unique_id = Some(unique_id.clone());
+        let mut attributes = attributes;
+        attributes["plan"] = "gold".into();
+
+        let change = decide(&plan, vec![], vec![], &update(1, &ids, attributes)).unwrap();
+
+        assert_eq!((change.exports.len(), change.skipped.len()), (usize::from(is_made), usize::from(!is_made)));
+    }
+}
+
+#[test]
+fn five_who_qualify_beside_ninety_five_members_are_five_exports() {
+    let mut kept = Kept::new(&[("gold", "plan = \"gold\"")], &["gold"], &["plan"]);
+    let mut take = |second: i64, person: i64, plan: &str| {
+        kept.take(&update(second, &[("CRM", &person.to_string())], json!({ "plan": plan }))).unwrap().len()
+    };
+    let before: usize = (0..100).map(|person| take(1, person, if person < 95 { "gold" } else { "silver" })).sum();
+
+    let after: usize = (95..100).map(|person| take(2, person, "gold")).sum();
+
+    assert_eq!((before, after), (95, 5));
 }

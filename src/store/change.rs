@@ -3,6 +3,7 @@
 use super::{Committed, Tally};
 use crate::{
     clock::Timestamp,
+    destination::DestinationId,
     export::NewExport,
     profile::{ProfileKey, identity::Identity},
 };
@@ -36,4 +37,6 @@ pub struct Change {
     pub accepted_at: Timestamp,
     /// What follows.
     pub exports: Vec<NewExport>,
+    /// Destinations to which an export would have followed, were the profile one that they can tell from others.
+    pub skipped: Vec<DestinationId>,
 }

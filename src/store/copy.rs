@@ -215,7 +215,7 @@ fn agreed(survey: &Survey, mode: Mode, live_bytes: i64) -> Result<Meta, NoCopy> 
         }
         if let Some(entry) = meta.entry_numbered(*number) {
             let (waiting, dead) = if is_older { (0, share.dead + share.waiting) } else { (share.waiting, share.dead) };
-            let there = entry.delivered + dead + waiting + entry.dropped + entry.redriven + entry.moot;
+            let there = entry.delivered + dead + waiting + entry.dropped + entry.redriven + entry.moot + entry.skipped;
             entry.dead += dead.saturating_sub(entry.letters);
             (entry.waiting, entry.letters) = (waiting, dead);
             entry.made = entry.made.max(there);

@@ -66,6 +66,7 @@ pub(super) struct Entry {
     pub(super) dropped: u64,
     pub(super) redriven: u64,
     pub(super) moot: u64,
+    pub(super) skipped: u64,
     /// The youngest export that was delivered and has no receipt.
     pub(super) without_receipt: u64,
     /// No export below this number waits: reading starts here, not at the graves of all that was delivered.
@@ -95,10 +96,11 @@ pub struct Counters {
     pub destinations: BTreeMap<DestinationId, DestinationCounters>,
 }
 
-/// What was counted of one destination: made = delivered + waiting + dead + damaged + dropped + redriven + moot.
+/// What was counted of one destination: made = delivered + waiting + dead + damaged + dropped + redriven +
+/// moot + skipped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DestinationCounters {
-    /// Exports made.
+    /// Exports that followed from changes.
     pub made: u64,
     /// Exports that a receiver took.
     pub delivered: u64,
@@ -114,6 +116,8 @@ pub struct DestinationCounters {
     pub redriven: u64,
     /// Dead letters that were closed because their profile is in no mapped audience any more.
     pub moot: u64,
+    /// Exports that were left out because their profile lacks the destination's `unique_id`.
+    pub skipped: u64,
     /// Exports that ever became dead letters. No part of the sum.
     pub died: u64,
 }
@@ -132,12 +136,22 @@ impl Counters {
             found.push(format!("updates: {accepted} accepted, and {applied} applied + {unchanged} unchanged"));
         }
         for (id, counted) in destinations {
-            let DestinationCounters { made, delivered, waiting, dead, damaged, dropped, redriven, moot, died: _ } =
-                counted;
-            if *made != delivered + waiting + dead + damaged + dropped + redriven + moot {
+            let DestinationCounters {
+                made,
+                delivered,
+                waiting,
+                dead,
+                damaged,
+                dropped,
+                redriven,
+                moot,
+                skipped,
+                died: _,
+            } = counted;
+            if *made != delivered + waiting + dead + damaged + dropped + redriven + moot + skipped {
                 found.push(format!(
                     "exports to {id}: {made} made, and {delivered} delivered + {waiting} waiting + {dead} dead \
-                     + {damaged} damaged + {dropped} dropped + {redriven} redriven + {moot} moot"
+                     + {damaged} damaged + {dropped} dropped + {redriven} redriven + {moot} moot + {skipped} skipped"
                 ));
             }
         }
@@ -219,8 +233,8 @@ impl Meta {
         let Self { profiles, accepted, applied, unchanged, forgotten, receipts, quarantined, .. } = self;
         let counted = |entry: &Entry| {
             let Entry { number: _, low_water: _, dead: died, letters: dead, .. } = *entry;
-            let Entry { made, delivered, waiting, damaged, dropped, redriven, moot, .. } = *entry;
-            DestinationCounters { made, delivered, waiting, dead, damaged, dropped, redriven, moot, died }
+            let Entry { made, delivered, waiting, damaged, dropped, redriven, moot, skipped, .. } = *entry;
+            DestinationCounters { made, delivered, waiting, dead, damaged, dropped, redriven, moot, skipped, died }
         };
         Counters {
             profiles: *profiles,

@@ -61,6 +61,11 @@ pub enum NotRedriven {
     /// Nobody knows what to send there.
     #[error("destination {0} is not configured; add it, or drop the letter")]
     NotConfigured(DestinationId),
+    /// The profile has not what this destination tells profiles apart by.
+    #[error(
+        "the profile lacks the `unique_id` of destination {0}; redrive the letter as it was, or once the profile has it, or drop it"
+    )]
+    Unidentified(DestinationId),
     /// A younger export of the profile was delivered, or will be.
     #[error(
         "a newer export of this profile was delivered or waits, and what is older must not follow it; redrive its present state"

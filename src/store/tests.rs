@@ -206,6 +206,7 @@ impl Tried {
             lines: lines.clone(),
             accepted_at: at(self.now),
             exports,
+            skipped: vec![],
         };
         let decide = move |Found { mut snapshots, lost }: Found| {
             snapshots.sort();
@@ -419,6 +420,7 @@ async fn updates_of_one_profile_in_one_group_see_each_other() {
                 lines,
                 accepted_at: at(0),
                 exports,
+                skipped: vec![],
             })
         };
         async move { store.update(identities, decide).await.unwrap() }

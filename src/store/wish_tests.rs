@@ -176,7 +176,7 @@ pub(super) async fn send(store: &Store, person: usize, second: u64, exports: usi
         let (key, lines, snapshot) = (profile.key, profile.lines(), serde_json::to_vec(&profile).unwrap());
         tell.send(key).unwrap();
         let members = [("ups:gold".to_owned(), 1)].into();
-        Ok(Change { committed, key, snapshot, absorbed, moved, members, lines, accepted_at, exports })
+        Ok(Change { committed, key, snapshot, absorbed, moved, members, lines, accepted_at, exports, skipped: vec![] })
     };
     store.update(vec![identity(person)], decide).await.unwrap();
     told.await.unwrap()

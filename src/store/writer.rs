@@ -317,7 +317,8 @@ impl<'s> Writer<'s> {
     }
 
     fn stage(&mut self, change: Change, links: Links, lengths: &Lengths) {
-        let Change { committed, key, snapshot, absorbed, moved, members: _, lines, accepted_at, exports } = change;
+        let Change { committed, key, snapshot, absorbed, moved, members: _, lines, accepted_at, exports, skipped } =
+            change;
         let profile = layout::profile(&key);
         self.put(&profile, &[&snapshot], lengths.get(&key).copied());
         self.meta.profiles = self.meta.profiles + 1 - lengths.len() as u64;
@@ -338,6 +339,10 @@ impl<'s> Writer<'s> {
         }
         for export in exports {
             self.make(export, lines.clone(), accepted_at);
+        }
+        for destination in &skipped {
+            let counted = self.meta.entry(destination);
+            (counted.made, counted.skipped) = (counted.made + 1, counted.skipped + 1);
         }
         self.meta.accepted += 1;
         match committed {

@@ -6,7 +6,7 @@ use reqwest::{Method, header::HeaderMap};
 /// What is set on each connection; the probe sets the same.
 pub(super) use super::exchange::{alpn, config};
 use super::{
-    ClientTls, HttpsUrl, PostError,
+    ClientTls, HttpsUrl, Origin, PostError,
     exchange::{ANSWER_BYTES_MAX, Answer, Exchange, Limits, MutualClientError},
     proof::Demand,
 };
@@ -25,7 +25,20 @@ impl MutualClient {
     /// # Errors
     /// When the libraries refuse the settings, which no certificate or file can cause.
     pub fn new(tls: &ClientTls, limits: Limits, clock: Clock) -> Result<Self, MutualClientError> {
-        Exchange::new(tls, limits, clock, Demand::AsksForOurs).map(Self)
+        Self::sending_from(&Origin::default(), tls, limits, clock)
+    }
+
+    /// As [`MutualClient::new`], from an address of ours.
+    ///
+    /// # Errors
+    /// As [`MutualClient::new`].
+    pub fn sending_from(
+        origin: &Origin,
+        tls: &ClientTls,
+        limits: Limits,
+        clock: Clock,
+    ) -> Result<Self, MutualClientError> {
+        Exchange::new(origin, tls, limits, clock, Demand::AsksForOurs).map(Self)
     }
 
     /// Sends a body once and returns what was answered, whatever the status, with at most 1 KiB of the answer's body. Dropping

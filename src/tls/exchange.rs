@@ -8,10 +8,11 @@ use reqwest::{
     header::{HeaderMap, RETRY_AFTER},
     redirect, retry,
 };
-use rustls::{ClientConfig, client::Resumption, pki_types::UnixTime, time_provider::TimeProvider, version::TLS13};
+use rustls::{ClientConfig, client::Resumption, pki_types::UnixTime, time_provider::TimeProvider};
 
 use super::{
-    ClientTls, Credentials, HttpsUrl, PostError, Validity,
+    ClientTls, Credentials, HttpsUrl, Origin, PostError, Validity,
+    policy::Pinned,
     proof::{Demand, ProofLayer, ProvingResolver},
     provider,
     unanswered::Unanswered,
@@ -73,8 +74,8 @@ impl fmt::Debug for Answer {
 /// Why a client could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum MutualClientError {
-    /// The cryptography does not do TLS 1.3.
-    #[error("cannot set up TLS 1.3")]
+    /// The cryptography does not do this version of TLS.
+    #[error("cannot set up TLS")]
     Tls(#[source] rustls::Error),
     /// The HTTP client does not take the settings.
     #[error("cannot set up the HTTP client")]
@@ -82,9 +83,10 @@ pub enum MutualClientError {
 }
 
 impl Exchange {
-    /// Connects when it is first used; what is demanded of servers beyond chain and name is `demand`.
+    /// Connects when it is first used, from there; what is demanded of servers beyond chain and name is `demand`.
     #[expect(clippy::disallowed_methods, reason = "the one place that makes an HTTP client")]
     pub(super) fn new(
+        origin: &Origin,
         tls: &ClientTls,
         limits: Limits,
         clock: Clock,
@@ -94,7 +96,8 @@ impl Exchange {
         // Defaults are repeated where a changed one would hurt.
         let http = Client::builder()
             .tls_backend_preconfigured(config(tls, clock).map_err(MutualClientError::Tls)?)
-            .connector_layer(ProofLayer { demand, unanswered: unanswered.clone() })
+            .connector_layer(ProofLayer { demand, unanswered: unanswered.clone(), origin: origin.clone() })
+            .local_address(origin.fixed())
             .https_only(true)
             .http1_only()
             .http1_max_headers(ANSWER_HEADERS_MAX)
@@ -159,11 +162,18 @@ impl Exchange {
 #[expect(clippy::disallowed_methods, reason = "the one place that makes a client's TLS settings")]
 pub(super) fn config(tls: &ClientTls, clock: Clock) -> Result<ClientConfig, rustls::Error> {
     let resolver = ProvingResolver(Arc::clone(tls.credentials.certified()));
-    let mut config =
-        ClientConfig::builder_with_details(provider(), Arc::new(Present { clock, ours: tls.credentials.clone() }))
-            .with_protocol_versions(&[&TLS13])?
-            .with_root_certificates(Arc::clone(&tls.roots))
-            .with_client_cert_resolver(Arc::new(resolver));
+    let (present, roots) = (Present { clock, ours: tls.credentials.clone() }, Arc::clone(&tls.roots));
+    let builder = ClientConfig::builder_with_details(provider(), Arc::new(present))
+        .with_protocol_versions(tls.policy.min_version.versions())?;
+    let builder = match tls.policy.pins.is_empty() {
+        true => builder.with_root_certificates(roots),
+        // It verifies all that is verified otherwise, and the pins.
+        false => {
+            let pinned = Pinned::new(roots, Arc::clone(&tls.policy.pins));
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(pinned))
+        }
+    };
+    let mut config = builder.with_client_cert_resolver(Arc::new(resolver));
     // A resumed handshake asks for no certificate, and early data goes out before anything is proven.
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;

@@ -2,7 +2,8 @@
 //!
 //! # What is promised
 //! Not one byte of a request is written to a connection unless, in that connection's own handshake,
-//! - the server's chain and name verified against the destination's roots, over TLS 1.3, and
+//! - the server's chain and name verified against the destination's roots, over TLS 1.3 (or 1.2 where its settings say so), and a pinned key is in
+//!   that chain where keys are pinned, and
 //! - the server asked for our certificate, in a way that our key can answer.
 //!
 //! There is no switch that turns this off. [`MutualClient`] is the only HTTP client that takes a body; it cannot be made
@@ -17,13 +18,14 @@
 //! that does not ask, a handshake with a client certificate at hand simply succeeds. So `proof` wraps the connector:
 //! each dial runs with a record of its own, and our certificate's resolver, which rustls calls only when a server asks,
 //! writes into it. A dial that ends without that entry is dropped before HTTP sees the connection. Connections in the
-//! pool passed this once, and a connection's handshake is never repeated: TLS 1.3 knows no renegotiation. Sessions are
+//! pool passed this once, and a connection's handshake is never repeated: TLS 1.3 knows no renegotiation, and rustls refuses
+//! that of TLS 1.2, where the resolver is called as well only if the server asks. Sessions are
 //! not resumed, because a resumed handshake asks nobody, and early data is off, because it is written before anything
 //! is proven.
 //!
 //! # What a receiver's refusal looks like
 //! In TLS 1.3 the client is done before the server has looked at the client's certificate. A refusal therefore is an
-//! alert at the first read, when the request may be written already. [`PostError`] tells it from a lost connection.
+//! alert at the first read, when the request may be written already; in TLS 1.2 it ends the handshake. [`PostError`] tells it from a lost connection.
 //!
 //! # What is left out
 //! Revocation lists and OCSP: a private authority's answer is a short lifetime, and an air-gapped site cannot ask.
@@ -38,6 +40,8 @@ pub(crate) mod file;
 pub mod issue;
 pub mod listener;
 mod offering;
+mod origin;
+mod policy;
 mod post_error;
 pub mod probe;
 mod proof;
@@ -60,6 +64,8 @@ pub use self::{
     credentials::{Credentials, CredentialsError, Dated, Validity},
     exchange::{Answer, Limits, MutualClientError},
     offering::OfferingClient,
+    origin::Origin,
+    policy::{MinVersion, Policy},
     post_error::PostError,
     proof::NotMutual,
     roots::RootsError,
@@ -94,6 +100,7 @@ pub struct ClientTls {
     roots: Arc<RootCertStore>,
     authorities: Arc<[Dated]>,
     files: Arc<ClientTlsFiles>,
+    policy: Policy,
 }
 
 /// Why they cannot be used.
@@ -117,7 +124,20 @@ impl ClientTls {
         let credentials = Credentials::load(certificate, key)?;
         let (roots, authorities) = roots::load(roots)?;
         let (roots, files) = (Arc::new(roots), Arc::new(files.clone()));
-        Ok(Self { credentials, roots, authorities: authorities.into(), files })
+        Ok(Self { credentials, roots, authorities: authorities.into(), files, policy: Policy::default() })
+    }
+
+    /// The same files as they are now, with the same policy.
+    ///
+    /// # Errors
+    /// As [`ClientTls::load`].
+    pub fn load_again(&self) -> Result<Self, ClientTlsError> {
+        Ok(Self::load(&self.files)?.with_policy(self.policy.clone()))
+    }
+
+    /// The same with another policy.
+    pub fn with_policy(self, policy: Policy) -> Self {
+        Self { policy, ..self }
     }
 
     /// The pair that `cert install` kept beside the files when it replaced them, with the same roots.
@@ -160,8 +180,8 @@ pub fn previous(file: &Path) -> PathBuf {
 /// Equal when a handshake would be the same, wherever the files lie.
 impl PartialEq for ClientTls {
     fn eq(&self, other: &Self) -> bool {
-        let Self { credentials, roots, authorities: _, files: _ } = self;
-        *credentials == other.credentials && roots.roots == other.roots.roots
+        let Self { credentials, roots, authorities: _, files: _, policy } = self;
+        *credentials == other.credentials && roots.roots == other.roots.roots && *policy == other.policy
     }
 }
 

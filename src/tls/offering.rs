@@ -3,7 +3,7 @@
 use reqwest::Method;
 
 use super::{
-    ClientTls, HttpsUrl, PostError,
+    ClientTls, HttpsUrl, Origin, PostError,
     exchange::{ANSWER_BYTES_MAX, Answer, Exchange, Limits, MutualClientError},
     proof::Demand,
 };
@@ -15,12 +15,17 @@ use crate::{clock::Clock, token::TokenRequest};
 pub struct OfferingClient(Exchange);
 
 impl OfferingClient {
-    /// A client with our certificate and roots, which judges servers by this clock.
+    /// A client with our certificate and roots, from an address of ours, which judges servers by this clock.
     ///
     /// # Errors
     /// When the libraries refuse the settings, which no certificate or file can cause.
-    pub fn new(tls: &ClientTls, limits: Limits, clock: Clock) -> Result<Self, MutualClientError> {
-        Exchange::new(tls, limits, clock, Demand::MayAskForOurs).map(Self)
+    pub fn sending_from(
+        origin: &Origin,
+        tls: &ClientTls,
+        limits: Limits,
+        clock: Clock,
+    ) -> Result<Self, MutualClientError> {
+        Exchange::new(origin, tls, limits, clock, Demand::MayAskForOurs).map(Self)
     }
 
     /// Asks once, and keeps at most 64 KiB of the answer's body.

@@ -3,7 +3,7 @@
 use std::{error::Error, io, iter, time::Duration};
 
 use hyper_util::client::legacy;
-use rustls::AlertDescription;
+use rustls::{AlertDescription, CertificateError, OtherError};
 
 use super::{proof::NotMutual, unanswered::Unanswered};
 
@@ -17,10 +17,10 @@ pub enum PostError {
     /// The name does not resolve, or no TCP connection comes about, or not in time. Nothing was sent.
     #[error("cannot connect: {0}")]
     Connect(String),
-    /// The server's chain, name or dates do not verify. Nothing was sent.
+    /// The server's chain, name or dates do not verify, or no pinned key is in the chain. Nothing was sent.
     #[error("server is not trusted: {0}")]
     ServerNotTrusted(String),
-    /// TLS does not come about for another reason, for example because the server has only TLS 1.2. Nothing was sent.
+    /// TLS does not come about for another reason, for example because the server has only older versions. Nothing was sent.
     #[error("TLS handshake failed: {0}")]
     Handshake(String),
     /// The server did not ask for our certificate. Nothing was sent.
@@ -83,8 +83,17 @@ impl PostError {
 
     fn connecting(error: &reqwest::Error, text: String) -> Self {
         match (find::<rustls::Error>(error), find::<io::Error>(error).map(io::Error::kind)) {
+            // Ours: rustls would show how it is built.
+            (Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(why)))), _) => {
+                Self::ServerNotTrusted(why.to_string())
+            }
             (Some(rustls::Error::InvalidCertificate(_)), _) => Self::ServerNotTrusted(text),
-            // An alert here is not about our certificate: in TLS 1.3 the server has not seen it yet.
+            // In TLS 1.2 the server sees our certificate before the handshake ends; in TLS 1.3 nobody sends these so early.
+            (Some(rustls::Error::AlertReceived(alert)), _)
+                if refuses_certificate(*alert) && *alert != AlertDescription::HandshakeFailure =>
+            {
+                Self::ClientCertificateRefused(text)
+            }
             (Some(_), _) => Self::Handshake(text),
             // How a peer ends a handshake that says nothing; TCP itself would say refused or unreachable.
             (None, Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)) => Self::Handshake(text),

@@ -12,7 +12,7 @@ use hyper_util::client::legacy::connect::Connection;
 use rustls::{SignatureScheme, client::ResolvesClientCert, sign::CertifiedKey};
 use tower::{BoxError, Layer, Service};
 
-use super::unanswered::Unanswered;
+use super::{origin::Origin, unanswered::Unanswered};
 
 tokio::task_local! {
     /// What the server of the dial in progress has asked. Set anew for each dial, and by nobody but our resolver.
@@ -47,16 +47,16 @@ pub(super) struct ProvingResolver(pub(super) Arc<CertifiedKey>);
 pub(super) struct ProofLayer {
     /// What servers must do.
     pub(super) demand: Demand,
-    /// Told of each connection that passes.
+    /// Told of each connection that passes, as is the next.
     pub(super) unanswered: Unanswered,
+    pub(super) origin: Origin,
 }
 
 /// A connector whose connections are proven.
 #[derive(Clone, Debug)]
 pub(super) struct Proving<S> {
     connector: S,
-    demand: Demand,
-    unanswered: Unanswered,
+    layer: ProofLayer,
 }
 
 impl ResolvesClientCert for ProvingResolver {
@@ -85,7 +85,7 @@ impl<S> Layer<S> for ProofLayer {
     type Service = Proving<S>;
 
     fn layer(&self, connector: S) -> Proving<S> {
-        Proving { connector, demand: self.demand, unanswered: self.unanswered.clone() }
+        Proving { connector, layer: self.clone() }
     }
 }
 
@@ -105,7 +105,7 @@ where
 
     fn call(&mut self, target: R) -> Self::Future {
         let dial = self.connector.call(target);
-        let (demand, unanswered) = (self.demand, self.unanswered.clone());
+        let ProofLayer { demand, unanswered, origin } = self.layer.clone();
         // The scope goes with the future, so the note is this dial's own whichever task drives it.
         Box::pin(ASKED.scope(Cell::new(Asked::Not), async move {
             let connection = dial.await?;
@@ -114,7 +114,9 @@ where
                 (Demand::AsksForOurs, Asked::Not) => return Err(NotMutual::NotRequested.into()),
                 (Demand::AsksForOurs, Asked::Unanswerably) => return Err(NotMutual::NoCommonSignature.into()),
             }
-            unanswered.insert(&connection.connected());
+            let connected = connection.connected();
+            unanswered.insert(&connected);
+            origin.note(&connected);
             Ok(connection)
         }))
     }

@@ -72,6 +72,21 @@ impl HttpsUrl {
         self.0.path()
     }
 
+    /// The same with more in its query, which is encoded where it must be.
+    ///
+    /// # Errors
+    /// When the whole is too long.
+    pub fn with_query(&self, more: &str) -> Result<Self, NotHttps> {
+        let mut url = self.0.clone();
+        let query = match url.query() {
+            None | Some("") => more.to_owned(),
+            Some(own) => format!("{own}&{more}"),
+        };
+        url.set_query(Some(&query));
+        Uri::try_from(url.as_str()).map_err(|error| NotHttps::Unreadable(error.to_string()))?;
+        Ok(Self(url))
+    }
+
     /// As the HTTP client takes it.
     pub(super) fn as_url(&self) -> &Url {
         &self.0
@@ -105,6 +120,19 @@ mod tests {
             let url = HttpsUrl::parse(text).unwrap();
             assert_eq!((url.to_string().as_str(), (url.host(), url.port(), url.path())), (shown, parts));
         }
+    }
+
+    #[test]
+    fn query_is_added_to_the_own_one_and_encoded_where_needed() {
+        for (own, more, whole) in [
+            ("https://d.example/in", "a=1&b=2", "https://d.example/in?a=1&b=2"),
+            ("https://d.example/in?", "a=1", "https://d.example/in?a=1"),
+            ("https://d.example/in?a=1", "a=1&a=2", "https://d.example/in?a=1&a=1&a=2"),
+            ("https://d.example?x=%20", "a=b c&d=%C3%A9&é=#", "https://d.example/?x=%20&a=b%20c&d=%C3%A9&%C3%A9=%23"),
+        ] {
+            assert_eq!(HttpsUrl::parse(own).unwrap().with_query(more).unwrap().to_string(), whole);
+        }
+        assert!(HttpsUrl::parse("https://d.example").unwrap().with_query(&"a".repeat(70_000)).is_err());
     }
 
     #[test]

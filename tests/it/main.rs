@@ -1,6 +1,7 @@
 //! Postern as a whole, over real sockets and real TLS. The modules are the table of contents.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod aep;
 mod bad_disk;
 mod cert;
 mod certificates;
@@ -32,6 +33,7 @@ mod reload;
 mod restart;
 mod rotation;
 mod secrets;
+mod settings;
 mod store;
 mod support;
 mod tls;

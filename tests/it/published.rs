@@ -61,6 +61,37 @@ async fn published_export_is_made_member_by_member() {
     assert!(postern.stop().await.success());
 }
 
+/// Since when an audience is mapped is not kept yet: the published mapping times are left out.
+#[tokio::test]
+async fn published_names_and_timestamps_are_made_but_for_the_mapping() {
+    let mut published: Value = serde_json::from_str(include_str!("../vectors/export-http-segment-names.json")).unwrap();
+    let [mapped, other] = ["5b998cb9-9488-4ec3-8d95-fa8338ced490", "354e086f-2e11-49a2-9e39-e5d9a76be683"];
+    let held = published["segmentMembership"]["ups"][mapped].as_object_mut().unwrap();
+    held.retain(|name, _| !name.starts_with("mapping"));
+    let at = |text: &str| Timestamp::parse(text).unwrap();
+    let clock = Clock::manual(at("2019-04-15T02:41:50Z"));
+    let pki = Pki::of(Period { from: clock.now(), until: now() + HOUR });
+    let receiver = Receiver::start(&pki).await;
+    let said = "name = \"First name equals John\"\ncreated_at = \"2022-03-29T11:28:45Z\"\nupdated_at = \"2022-03-29T11:28:50Z\"";
+    let set_up = Appliance::set_up(&pki)
+        .audience_with(mapped, r#"person.name.firstName = "John""#, said)
+        .audience(other, r#"person.name.lastName = "Doe""#)
+        .with("include_segment_names = true\ninclude_segment_timestamps = true");
+    let mut postern = set_up.mapping(&[mapped], &[]).destination("crm", &receiver.url()).start_by(&clock).await;
+
+    let known = json!({ "CRM": [{ "id": "john" }] });
+    let john = json!({ "person": { "name": { "firstName": "John" } }, "identityMap": known });
+    postern.post("web", &john).await;
+    clock.advance(at("2020-04-15T02:41:50Z").since(clock.now()));
+    postern.post("web", &json!({ "person": { "name": { "lastName": "Doe" } }, "identityMap": known })).await;
+    let known = json!({ "CRM": [{ "id": "john" }, { "id": "doe" }] });
+    postern.post("web", &json!({ "identityMap": known })).await;
+
+    let export = &receiver.wait_for(2).await[1];
+    assert_eq!(members(&export.body["segmentMembership"]), members(&published["segmentMembership"]));
+    assert!(postern.stop().await.success());
+}
+
 const HOUR: std::time::Duration = std::time::Duration::from_secs(3600);
 
 /// Every member with its path, times as instants and arrays without an order that nobody promised.

@@ -168,17 +168,29 @@ pub(in crate::cli) fn about_certificate(view: &DestinationView) -> Vec<(&str, St
 fn whole(view: &DestinationView) -> Result<(), Failure> {
     let line = |name: &str, what: &dyn std::fmt::Display| print(&format_args!("{name:<14}{what}"));
     line("name", &view.name)?;
+    if let Some(description) = &view.description {
+        line("description", description)?;
+    }
     line("endpoint", &view.endpoint)?;
+    if !view.query.is_empty() {
+        line("query", &format_args!("{} (values are not shown)", view.query.join(", ")))?;
+    }
+    if !view.headers.is_empty() {
+        line("headers", &format_args!("{} (values are not shown)", view.headers.join(", ")))?;
+    }
     let since = view.since.as_deref().map(|since| format!(", since {} ({since})", ago(since)));
     let reason = view.reason.as_ref().map(|reason| format!(": {reason}"));
     line("state", &format_args!("{}{}{}", state(view).paint(), reason.unwrap_or_default(), since.unwrap_or_default()))?;
     if let Some(at) = &view.next_at {
         line("sent to again", at)?;
     }
-    if let Some(Counted { made, delivered, waiting, dead, damaged, dropped, redriven, moot }) = view.counted {
+    if let Some(Counted { made, delivered, waiting, dead, damaged, dropped, redriven, moot, skipped }) = view.counted {
         let [made, delivered, waiting, dead] = [made, delivered, waiting, dead].map(HumanCount);
         line("exports", &format_args!("{made} made, {delivered} delivered, {waiting} waiting, {dead} dead"))?;
-        line("", &format_args!("{damaged} damaged, {dropped} dropped, {redriven} redriven, {moot} moot"))?;
+        line(
+            "",
+            &format_args!("{damaged} damaged, {dropped} dropped, {redriven} redriven, {moot} moot, {skipped} skipped"),
+        )?;
     }
     line("in flight", &view.in_flight)?;
     line("oldest", &or_none(view.oldest_seconds.map(|age| long(Duration::from_secs_f64(age)))))?;
@@ -209,6 +221,8 @@ fn whole(view: &DestinationView) -> Result<(), Failure> {
     for (_, word) in about_certificate(view) {
         line("", &watch(word).paint())?;
     }
+    let sends_from = Some(view.sends_from.join(", ")).filter(|addresses| !addresses.is_empty());
+    line("sends from", &sends_from.as_deref().unwrap_or("no connection yet"))?;
     line("audiences", &view.audiences.join(", "))?;
     line("attributes", &view.attributes.join(", "))
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use postern::{
-    certificate::Certificate,
+    certificate::{Certificate, Fingerprint},
     clock::{Clock, Timestamp},
     tls::{
         ClientTls, ClientTlsFiles, RootsSource,
@@ -95,6 +95,12 @@ impl Pki {
 /// What tells a certificate from others.
 pub fn fingerprint(der: &[u8]) -> String {
     Certificate::read(der).unwrap().sha256.to_string()
+}
+
+/// SHA-256 of the public key of a certificate in PEM: what a pin is made of.
+pub fn pin(certificate_pem: &str) -> Fingerprint {
+    let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes()).unwrap();
+    Certificate::read(&der).unwrap().spki_sha256
 }
 
 /// Of a certificate that was issued.

@@ -11,7 +11,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -65,6 +65,8 @@ pub struct Request {
     pub number: usize,
     /// Which connection it came on, from 0, in order of handshakes.
     pub connection: usize,
+    /// Where that came from.
+    pub from: IpAddr,
     /// The fingerprint of the client's certificate; empty if it showed none.
     pub certificate: String,
     /// When it had arrived.
@@ -100,6 +102,7 @@ enum Asking {
     Mutual,
     Never,
     OnlyTls12,
+    NeverOverTls12,
     OnlyEd25519,
     MutualWithTickets,
 }
@@ -114,6 +117,12 @@ impl<'a> SetUp<'a> {
     /// Asks for a client certificate, but speaks TLS 1.2 only.
     pub fn only_tls12(mut self) -> Self {
         self.asking = Asking::OnlyTls12;
+        self
+    }
+
+    /// Does not ask for a client certificate, and speaks TLS 1.2 only.
+    pub fn not_asking_over_tls12(mut self) -> Self {
+        self.asking = Asking::NeverOverTls12;
         self
     }
 
@@ -159,11 +168,12 @@ impl<'a> SetUp<'a> {
             Asking::Never => {
                 Tls::Ours(ServerTls::new(certificate_pem, key_pem, ClientAuth::NeverAskedForDemonstration).unwrap())
             }
-            Asking::OnlyTls12 => Tls::Odd(odd(certificate_pem, key_pem, &clients, &TLS12, |_| true)),
-            Asking::MutualWithTickets => Tls::Odd(odd(certificate_pem, key_pem, &clients, &TLS13, |_| true)),
-            Asking::OnlyEd25519 => {
-                Tls::Odd(odd(certificate_pem, key_pem, &clients, &TLS13, |scheme| scheme == SignatureScheme::ED25519))
-            }
+            Asking::OnlyTls12 => Tls::Odd(odd(certificate_pem, key_pem, Some(&clients), &TLS12, |_| true)),
+            Asking::NeverOverTls12 => Tls::Odd(odd(certificate_pem, key_pem, None, &TLS12, |_| true)),
+            Asking::MutualWithTickets => Tls::Odd(odd(certificate_pem, key_pem, Some(&clients), &TLS13, |_| true)),
+            Asking::OnlyEd25519 => Tls::Odd(odd(certificate_pem, key_pem, Some(&clients), &TLS13, |scheme| {
+                scheme == SignatureScheme::ED25519
+            })),
         }
     }
 }
@@ -395,6 +405,7 @@ async fn converse(stream: TcpStream, tls: Tls, open: Open) {
 
 async fn serve(stream: TcpStream, tls: Tls, state: Arc<State>) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let from = stream.peer_addr()?.ip();
     let stream = match tls {
         Tls::Ours(tls) => tls.accept(stream).await?,
         Tls::Odd(tls) => tls.accept(stream).await?,
@@ -409,6 +420,7 @@ async fn serve(stream: TcpStream, tls: Tls, state: Arc<State>) -> io::Result<()>
     while let Some(mut request) = read(&mut stream).await? {
         request.connection = connection;
         request.certificate = certificate.clone();
+        request.from = from;
         state.requests.send_modify(|requests| {
             request.number = requests.len();
             requests.push(request.clone());
@@ -449,7 +461,8 @@ async fn read(stream: &mut BufReader<Counted>) -> io::Result<Option<Request>> {
     stream.read_exact(&mut raw_body).await?;
     let body = serde_json::from_slice(&raw_body).unwrap_or_default();
     let (number, connection, certificate, at) = (0, 0, String::new(), Instant::now());
-    Ok(Some(Request { number, connection, certificate, at, method, path, headers, body, raw_body }))
+    let from = Ipv4Addr::UNSPECIFIED.into();
+    Ok(Some(Request { number, connection, from, certificate, at, method, path, headers, body, raw_body }))
 }
 
 /// A TLS stream that counts the plaintext it delivers.
@@ -485,7 +498,7 @@ impl AsyncWrite for Counted {
 fn odd(
     certificate_pem: &str,
     key_pem: &str,
-    clients_pem: &str,
+    clients_pem: Option<&str>,
     version: &'static SupportedProtocolVersion,
     takes: impl Fn(SignatureScheme) -> bool,
 ) -> TlsAcceptor {
@@ -497,9 +510,11 @@ fn odd(
 
     let chain = CertificateDer::pem_slice_iter(certificate_pem.as_bytes()).map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes()).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(clients_pem.as_bytes()).unwrap()).unwrap();
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(narrow)).build().unwrap();
+    let verifier = clients_pem.map_or(WebPkiClientVerifier::no_client_auth(), |clients_pem| {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(clients_pem.as_bytes()).unwrap()).unwrap();
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(narrow)).build().unwrap()
+    });
     let config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[version])
         .unwrap()

@@ -21,6 +21,8 @@ pub struct SetUp {
     timeout: &'static str,
     max_in_flight: usize,
     authentication: String,
+    more: String,
+    more_tls: String,
     mapped_audiences: Vec<String>,
     mapped_attributes: Vec<String>,
     log_level: &'static str,
@@ -41,6 +43,8 @@ impl SetUp {
             timeout: "2s",
             max_in_flight: 64,
             authentication: String::new(),
+            more: String::new(),
+            more_tls: String::new(),
             mapped_audiences: gold.to_vec(),
             mapped_attributes: ["plan", "version", "name"].map(str::to_owned).to_vec(),
             log_level: "debug",
@@ -57,8 +61,8 @@ impl SetUp {
     pub fn destination(mut self, name: &str, url: &str) -> Self {
         let ClientTlsFiles { certificate, key, roots } = &self.tls;
         let RootsSource::File(roots) = roots else { panic!("tests have a private authority") };
-        let Self { retry_delays, timeout, max_in_flight, mapped_audiences, mapped_attributes, authentication, .. } =
-            &self;
+        let Self { retry_delays, timeout, max_in_flight, mapped_audiences, mapped_attributes, .. } = &self;
+        let Self { authentication, more, more_tls, .. } = &self;
         self.destinations += &format!(
             r#"
 [[destination]]
@@ -69,8 +73,9 @@ attributes = {mapped_attributes:?}
 retry_delays = {retry_delays:?}
 timeout = "{timeout}"
 max_in_flight = {max_in_flight}
-tls = {{ certificate = {certificate:?}, key = {key:?}, roots = {roots:?} }}
+tls = {{ certificate = {certificate:?}, key = {key:?}, roots = {roots:?}{more_tls} }}
 {authentication}
+{more}
 "#
         );
         self
@@ -97,6 +102,18 @@ tls = {{ certificate = {certificate:?}, key = {key:?}, roots = {roots:?} }}
     /// For the destinations that follow.
     pub fn max_in_flight(mut self, most: usize) -> Self {
         self.max_in_flight = most;
+        self
+    }
+
+    /// For the destinations that follow, in place of what was said so before: more settings, as they are written.
+    pub fn with(mut self, toml: &str) -> Self {
+        self.more = toml.to_owned();
+        self
+    }
+
+    /// For the destinations that follow, in place of what was said so before: more settings of `tls`, in a line.
+    pub fn with_tls(mut self, toml: &str) -> Self {
+        self.more_tls = format!(", {toml}");
         self
     }
 
@@ -149,9 +166,14 @@ tls = {{ certificate = {certificate:?}, key = {key:?}, roots = {roots:?} }}
     }
 
     /// One more audience.
-    pub fn audience(mut self, id: &str, rule: &str) -> Self {
+    pub fn audience(self, id: &str, rule: &str) -> Self {
+        self.audience_with(id, rule, "")
+    }
+
+    /// One more audience, with more of its settings as they are written.
+    pub fn audience_with(mut self, id: &str, rule: &str, toml: &str) -> Self {
         self.audiences += &format!(
-            "\n[[audience]]\nid = \"{id}\"\nexpression = {{ type = \"PQL\", format = \"pql/text\", value = '{rule}' }}\n"
+            "\n[[audience]]\nid = \"{id}\"\n{toml}\nexpression = {{ type = \"PQL\", format = \"pql/text\", value = '{rule}' }}\n"
         );
         self
     }

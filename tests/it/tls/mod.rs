@@ -2,6 +2,7 @@
 
 mod credentials;
 mod outcome;
+mod policy;
 mod proof;
 
 use std::time::Duration;
