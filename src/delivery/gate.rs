@@ -239,7 +239,7 @@ impl Gate {
     fn delivered_since(&self, export: &Export, status: u16) -> bool {
         let met_before =
             export.last_trial.as_ref().filter(|trial| trial.outcome == Outcome::Fault(Fault::Status(status)));
-        met_before.is_some_and(|trial| self.last_delivery.is_some_and(|delivery| delivery >= trial.at))
+        met_before.is_some_and(|trial| self.last_delivery.is_some_and(|delivery| delivery > trial.at))
     }
 
     fn judge_open(&mut self, outcome: &Outcome, now: Timestamp) -> Charge {
@@ -419,12 +419,15 @@ mod tests {
         let (mut gate, mut poisoned) = (gate(), export());
         let missing = Outcome::Fault(Fault::Status(404));
 
+        // In the same millisecond, and before: not between.
+        gate.judge(&export(), 0, Outcome::Delivered(200), Over::InUse, at(1));
         let first = gate.judge(&poisoned, 1, missing.clone(), Over::InUse, at(1));
         assert_eq!((&first.outcome, first.charge), (&missing, Charge::Trial));
         let Next::Waiting(after) = poisoned.after(first.outcome, first.charge, &[Duration::ZERO; 2], at(1)) else {
             panic!("a trial ended an export")
         };
         poisoned = after;
+        assert_eq!(gate.in_context(&poisoned, missing.clone()), missing);
         gate.judge(&export(), 2, Outcome::Delivered(200), Over::InUse, at(2));
         let second = gate.judge(&poisoned, 1, missing, Over::InUse, at(3));
 
@@ -443,11 +446,8 @@ mod tests {
             assert!(matches!(judgement.outcome, Outcome::Fault(Fault::NeverAccepted(400 | 403))), "{outcome:?}");
             assert_eq!(judgement.charge, Charge::Trial);
             gate.judge(&export(), 2, Outcome::Delivered(200), Over::InUse, at(1));
-            assert_eq!(
-                gate.judge(&export(), 1, outcome.clone(), Over::InUse, at(2)).outcome,
-                outcome,
-                "once it accepted"
-            );
+            let again = gate.judge(&export(), 1, outcome.clone(), Over::InUse, at(2));
+            assert_eq!(again.outcome, outcome, "once it accepted");
         }
     }
 
