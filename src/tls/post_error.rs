@@ -82,7 +82,9 @@ impl PostError {
     }
 
     fn connecting(error: &reqwest::Error, text: String) -> Self {
-        match (find::<rustls::Error>(error), find::<io::Error>(error).map(io::Error::kind)) {
+        // The innermost: those around it only say that something else went wrong.
+        let io = chain(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).last();
+        match (find::<rustls::Error>(error), io.map(io::Error::kind)) {
             (Some(rustls::Error::InvalidCertificate(_)), _) => Self::ServerNotTrusted(text),
             // An alert here is not about our certificate: in TLS 1.3 the server has not seen it yet.
             (Some(_), _) => Self::Handshake(text),
