@@ -216,7 +216,7 @@ impl Gate {
     fn delivered_since(&self, export: &Export, fault: &Fault) -> bool {
         let met_before = |trial: &&Attempt| matches!(&trial.outcome, Outcome::Fault(met) if met == fault);
         let met_before = export.last_trial.as_ref().filter(met_before);
-        met_before.is_some_and(|trial| self.last_delivery.is_some_and(|delivery| delivery >= trial.at))
+        met_before.is_some_and(|trial| self.last_delivery.is_some_and(|delivery| delivery > trial.at))
     }
 
     fn judge_open(&mut self, outcome: &Outcome, now: Timestamp) -> Charge {

@@ -47,7 +47,10 @@ fn of_answer(answer: &Answer) -> Outcome {
 
 /// Seconds of `Retry-After`, bounded; 0 and dates count as absent.
 fn throttle(answer: &Answer) -> Option<Duration> {
-    let seconds: u64 = answer.retry_after.as_deref()?.trim().parse().ok()?;
+    let text = answer.retry_after.as_deref()?.trim();
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    // What no integer holds is long, not absent.
+    let seconds = is_number.then(|| text.parse().unwrap_or(u64::MAX))?;
     (seconds > 0).then(|| Duration::from_secs(seconds).min(THROTTLE_MAX))
 }
 
@@ -95,7 +98,8 @@ mod tests {
         let seconds = Duration::from_secs;
         assert_eq!(answered(429, Some("7")), Outcome::Throttled(429, seconds(7)));
         assert_eq!(answered(503, Some(" 86400 ")), Outcome::Throttled(503, seconds(600)));
-        for ignored in ["0", "-1", "soon", "", "Wed, 21 Oct 2015 07:28:00 GMT"] {
+        assert_eq!(answered(503, Some("99999999999999999999999")), Outcome::Throttled(503, seconds(600)));
+        for ignored in ["0", "+7", "-1", "soon", "", "Wed, 21 Oct 2015 07:28:00 GMT"] {
             assert_eq!(answered(503, Some(ignored)), Outcome::Retryable(Trouble::Status(503)), "{ignored}");
         }
         assert_eq!(answered(500, Some("7")), Outcome::Retryable(Trouble::Status(500)));

@@ -82,7 +82,9 @@ impl PostError {
     }
 
     fn connecting(error: &reqwest::Error, text: String) -> Self {
-        match (find::<rustls::Error>(error), find::<io::Error>(error).map(io::Error::kind)) {
+        // The innermost: those around it only say that something else went wrong.
+        let io = chain(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).last();
+        match (find::<rustls::Error>(error), io.map(io::Error::kind)) {
             // Ours: rustls would show how it is built.
             (Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(why)))), _) => {
                 Self::ServerNotTrusted(why.to_string())

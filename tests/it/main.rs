@@ -24,6 +24,7 @@ mod openapi;
 mod operate;
 mod operations;
 mod outage;
+mod outcomes;
 mod package;
 mod peers;
 mod probe;

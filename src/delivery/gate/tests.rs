@@ -90,6 +90,8 @@ fn status_fault_is_the_exports_own_once_others_were_delivered_between() {
         let (mut gate, mut poisoned) = (gate(), export());
         let met = Outcome::Fault(fault);
 
+        // In the same millisecond, and before: not between.
+        gate.judge(0, Outcome::Delivered(200), Over::InUse, at(1));
         let first = gate.judge(1, met.clone(), Over::InUse, at(1));
         assert_eq!((&first.outcome, first.charge), (&met, Charge::Trial));
         let first_met = Attempt::new(at(1), first.outcome);
@@ -97,6 +99,7 @@ fn status_fault_is_the_exports_own_once_others_were_delivered_between() {
             panic!("a trial ended an export")
         };
         poisoned = after;
+        assert_eq!(gate.in_context(&poisoned, met.clone(), true), met);
         gate.judge(2, Outcome::Delivered(200), Over::InUse, at(2));
         let second = gate.judge(1, gate.in_context(&poisoned, met, true), Over::InUse, at(3));
 

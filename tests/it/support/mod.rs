@@ -3,6 +3,7 @@
 
 pub mod appliance;
 pub mod disk;
+pub mod door;
 pub mod faulty_disk;
 pub mod flood;
 pub mod ledger;

@@ -212,6 +212,11 @@ impl Receiver {
         self.state.script.lock().unwrap().standing = Box::new(script);
     }
 
+    /// Answers so on each new connection, before the request is read, and reads none from then on.
+    pub fn answer_unread(&self, reply: Reply) {
+        self.state.script.lock().unwrap().hasty = Some(reply);
+    }
+
     /// All requests so far, in order of arrival.
     pub fn requests(&self) -> Vec<Request> {
         self.state.requests.borrow().clone()
@@ -350,13 +355,14 @@ struct State {
 }
 
 struct Script {
+    hasty: Option<Reply>,
     turns: VecDeque<Reply>,
     standing: Box<dyn Fn(&Request) -> Reply + Send>,
 }
 
 impl Default for Script {
     fn default() -> Self {
-        Self { turns: VecDeque::new(), standing: Box::new(|_| Reply::status(200)) }
+        Self { hasty: None, turns: VecDeque::new(), standing: Box::new(|_| Reply::status(200)) }
     }
 }
 
@@ -417,6 +423,13 @@ async fn serve(stream: TcpStream, tls: Tls, state: Arc<State>) -> io::Result<()>
     let shown = stream.get_ref().1.peer_certificates().and_then(|shown| shown.first());
     let certificate = shown.map(|shown| fingerprint(shown)).unwrap_or_default();
     let mut stream = BufReader::new(Counted { stream, state: Arc::clone(&state) });
+    let hasty = state.script.lock().unwrap().hasty.clone();
+    if let Some(reply) = hasty {
+        // The request has begun to come, and is not read.
+        stream.fill_buf().await?;
+        reply.write(stream.get_mut()).await?;
+        return std::future::pending().await;
+    }
     while let Some(mut request) = read(&mut stream).await? {
         request.connection = connection;
         request.certificate = certificate.clone();
@@ -430,8 +443,17 @@ async fn serve(stream: TcpStream, tls: Tls, state: Arc<State>) -> io::Result<()>
             script.turns.pop_front().unwrap_or_else(|| (script.standing)(&request))
         };
         let _unanswered = Unanswered::new(&state);
-        if let Then::Close = reply.write(stream.get_mut()).await? {
-            break;
+        match reply.write(stream.get_mut()).await? {
+            Then::GoOn => {}
+            Then::Close => break,
+            Then::CloseUntold => return Ok(()),
+            Then::CloseHalf => {
+                stream.get_mut().shutdown().await?;
+                while read(&mut stream).await?.is_some() {}
+                return Ok(());
+            }
+            Then::Reset => return stream.get_ref().stream.get_ref().0.set_zero_linger(),
+            Then::Stay => std::future::pending().await,
         }
     }
     stream.get_mut().shutdown().await

@@ -28,6 +28,10 @@ pub enum Reply {
     Trickle,
     /// Nothing; the connection stays open.
     Silent,
+    /// These very bytes, and what then becomes of the connection.
+    Bytes(Vec<u8>, Then),
+    /// These bytes, then those again and again, with a pause between.
+    Again(Vec<u8>, Vec<u8>, Duration),
     /// A reply after a wait.
     Late(Duration, Box<Reply>),
     /// A reply once a gate is open.
@@ -51,6 +55,11 @@ impl Gate {
 impl Reply {
     pub fn status(status: u16) -> Self {
         Self::Answer { status, headers: Vec::new(), body: Vec::new() }
+    }
+
+    /// Text as it is written.
+    pub fn text(text: &str, then: Then) -> Self {
+        Self::Bytes(text.as_bytes().to_vec(), then)
     }
 
     pub fn with_header(self, name: &str, value: &str) -> Self {
@@ -126,6 +135,18 @@ impl Reply {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
+            Reply::Bytes(bytes, then) => {
+                stream.write_all(&bytes).await?;
+                then
+            }
+            Reply::Again(first, piece, pause) => {
+                stream.write_all(&first).await?;
+                loop {
+                    stream.write_all(&piece).await?;
+                    stream.flush().await?;
+                    tokio::time::sleep(pause).await;
+                }
+            }
             Reply::Silent => std::future::pending().await,
             Reply::Late(..) | Reply::Behind(..) => panic!("a late reply is late once"),
         };
@@ -140,8 +161,19 @@ impl From<u16> for Reply {
     }
 }
 
-/// Whether the connection goes on after a reply.
+/// What becomes of the connection after a reply.
+#[derive(Clone, Copy, Debug)]
 pub enum Then {
+    /// It takes the next request.
     GoOn,
+    /// It is closed in order.
     Close,
+    /// TCP is closed; TLS does not say so.
+    CloseUntold,
+    /// Our direction is closed; the other is read for as long as something comes.
+    CloseHalf,
+    /// TCP is reset.
+    Reset,
+    /// It stays open, and nothing more comes.
+    Stay,
 }
