@@ -342,6 +342,18 @@ fn pin_is_read_however_it_is_spelled() {
 }
 
 #[test]
+fn files_of_certificates_are_found_beside_whatever_else_is_said_of_tls() {
+    let folder = Folder::new();
+    let digits = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let text = destination("").replace("roots", &format!("min_tls = \"1.2\"\npins = [\"{digits}\"]\nroots"));
+    fs::write(folder.path("postern.toml"), text).unwrap();
+
+    let found = certificate_files(&folder.path("postern.toml")).unwrap();
+
+    assert_eq!(found.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["crm"]);
+}
+
+#[test]
 fn ten_mistakes_are_reported_in_one_run_by_line() {
     let text = r#"state_dir = 1
 [log]

@@ -12,12 +12,14 @@ fn stdout(command: &mut Command) -> String {
 
 #[test]
 fn bash_completes_verbs_and_options() {
-    let script = stdout(&mut command(&["completion", "bash"]));
+    // Longer than one argument of a program may be.
+    let script = tempfile::NamedTempFile::new().unwrap();
+    fs::write(script.path(), stdout(&mut command(&["completion", "bash"]))).unwrap();
     let complete = |words: &str, last: &str| {
         let count = words.split(' ').count() - 1;
         let ask =
             format!("COMP_WORDS=({words}); COMP_CWORD={count}; _postern postern '{last}'; echo ${{COMPREPLY[@]}}");
-        stdout(Command::new("bash").args(["--norc", "-c", &format!("{script}\n{ask}")]))
+        stdout(Command::new("bash").args(["--norc", "-c", &format!("source \"$0\" && {ask}")]).arg(script.path()))
     };
 
     assert_eq!(complete("postern dead", "dead"), "dead-letter\n");

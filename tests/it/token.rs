@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::{
     appliance::{Appliance, clock, held},
-    pki::Pki,
+    pki::{HOST, Pki, pin, valid},
     receiver::{Receiver, Request, SetUp},
     reply::{Gate, Reply},
     sender::update,
@@ -281,6 +281,22 @@ async fn what_is_offered_for_a_token_is_demanded_for_exports() {
 
     both.postern.wait_for_hold("crm", "server_did_not_ask_for_certificate").await;
     assert_eq!(both.receiver.plaintext_bytes(), 0);
+}
+
+#[tokio::test]
+async fn keys_that_are_pinned_are_those_of_the_token_endpoint_too() {
+    let pki = Pki::new();
+    let own = pki.authority.server(&[HOST], valid()).unwrap();
+    let receiver = Receiver::set_up(&pki).presenting(&own).start().await;
+    let endpoint = Receiver::start(&pki).await;
+    let pins = format!("pins = [\"{}\"]", pin(&own.certificate_pem));
+    let set_up = Appliance::set_up(&pki).with_tls(&pins).oauth2(&endpoint.url_at("/token"), BY_CLIENT);
+    let postern = set_up.destination("crm", &receiver.url()).start().await;
+
+    postern.post("web", &update("ada", json!({ "plan": "gold" }))).await;
+
+    postern.wait_for_hold("crm", "token_endpoint_not_trusted").await;
+    assert_eq!((endpoint.plaintext_bytes(), receiver.plaintext_bytes()), (0, 0));
 }
 
 #[tokio::test]
