@@ -6,6 +6,8 @@ set -eu
 [ $# -ge 3 ] || { sed -n '2,4s/^# //p' "$0" >&2; exit 2; }
 dir=$1 client=$2
 shift 2
+# It goes into a subject and an alternative name as it is.
+case $client in *[!A-Za-z0-9.-]*|-*|"") echo "CLIENT is a host name: letters, digits, dots, hyphens" >&2; exit 2 ;; esac
 names=$(echo "$*" | tr ' ' ,)
 
 # Keys are ours alone from their first byte, and nothing is overwritten.

@@ -16,8 +16,8 @@ use super::{
     revocation_list::RevocationList,
 };
 
-/// Most objects taken from DER, where two bytes make one. A file has one as a rule.
-const OBJECTS_MAX: usize = 1000;
+/// Most objects taken from DER or an envelope, where two bytes make one. A file has one as a rule.
+pub(super) const OBJECTS_MAX: usize = 1000;
 
 /// What each object here is: its first byte in DER.
 const SEQUENCE: u8 = 0x30;

@@ -16,7 +16,7 @@ mod request;
 mod revocation_list;
 mod signature;
 
-pub(crate) use self::name::plain;
+pub(crate) use self::name::{distinguished, plain};
 pub use self::{
     description::{Certificate, Malformed, NameConstraints, Names},
     finding::{Finding, Severity, is_usable},

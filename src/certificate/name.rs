@@ -11,7 +11,7 @@ use x509_parser::{
 use super::{description::Malformed, oid};
 
 /// A name as `openssl x509 -nameopt RFC2253,-esc_msb` shows it: the last part first.
-pub(super) fn distinguished(name: &X509Name<'_>) -> String {
+pub(crate) fn distinguished(name: &X509Name<'_>) -> String {
     reversed(name.iter().map(|part| reversed(part.iter().map(attribute), "+")), ",")
 }
 

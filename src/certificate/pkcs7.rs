@@ -5,7 +5,7 @@
 use x509_parser::asn1_rs::{Any, Class, FromBer, Oid};
 
 use super::{
-    material::{Item, certificate, first, in_order},
+    material::{Item, OBJECTS_MAX, certificate, first, in_order},
     revocation_list::RevocationList,
 };
 
@@ -40,10 +40,11 @@ fn revocation_list(der: &[u8]) -> Item {
 
 /// Each object with its bytes, until one cannot be told.
 fn each(mut bytes: &[u8]) -> impl Iterator<Item = (Any<'_>, &[u8])> {
-    std::iter::from_fn(move || {
+    let objects = std::iter::from_fn(move || {
         let (object, rest) = first(bytes);
         let (_, any) = Any::from_ber(object).ok()?;
         bytes = rest;
         Some((any, object))
-    })
+    });
+    objects.take(OBJECTS_MAX)
 }

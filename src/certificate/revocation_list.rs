@@ -4,7 +4,7 @@ use serde::{Serialize, Serializer};
 use x509_parser::{asn1_rs::FromDer, revocation_list::CertificateRevocationList};
 
 use super::{
-    description::{instant, rfc3339},
+    description::{self, Certificate, instant, rfc3339},
     name::distinguished,
     oid,
 };
@@ -42,6 +42,15 @@ impl RevocationList {
             signature: oid::signature(&list.signature_algorithm.algorithm),
             der: der.to_vec(),
         })
+    }
+}
+
+impl RevocationList {
+    /// Whether it revokes a certificate, going by issuer and serial number: who signed the list is not looked at.
+    pub fn revokes(&self, certificate: &Certificate) -> bool {
+        let Ok((_, list)) = CertificateRevocationList::from_der(&self.der) else { return false };
+        let is_it = |serial: &[u8]| description::serial(serial) == certificate.serial;
+        self.issuer == certificate.issuer && list.iter_revoked_certificates().any(|one| is_it(one.raw_serial()))
     }
 }
 

@@ -16,7 +16,8 @@ pub(super) enum Exit {
     Failed = 1,
     /// Wrong usage.
     Usage = 2,
-    /// The store is damaged: what one try of a salvage tells the one that started it.
+    /// What is there cannot be read: a damaged store, as one try of a salvage tells the one that started it, or a certificate of
+    /// which nobody can say when it ends.
     Damaged = 65,
     /// No such file or object.
     Missing = 66,

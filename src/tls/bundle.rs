@@ -59,7 +59,8 @@ pub enum BundleFileError {
 
 /// Reads all certificates of a file, in its order.
 pub(super) fn certificates(bytes: &[u8]) -> Result<Vec<Held>, BundleError> {
-    let Material { form, items } = Material::read(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes), None);
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes).to_vec();
+    let Material { form, items } = file::open(bytes, None).map_err(|error| BundleError::Foreign(error.to_string()))?;
     let holds = instead(&items);
     let mut found = Vec::new();
     for item in items {

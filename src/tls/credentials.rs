@@ -17,7 +17,7 @@ use x509_parser::{certificate::X509Certificate, parse_x509_certificate};
 
 use super::{file, provider};
 use crate::{
-    certificate::Fingerprint,
+    certificate::{Fingerprint, distinguished},
     clock::{Clock, Timestamp},
 };
 
@@ -299,14 +299,14 @@ pub(super) fn check_chain(path: &Path, chain: &[CertificateDer<'static>]) -> Res
             return Err(CredentialsError::ChainNotInOrder {
                 path: path.to_owned(),
                 position: index + 1,
-                subject: certificate.subject().to_string(),
-                next: next.subject().to_string(),
+                subject: distinguished(certificate.subject()),
+                next: distinguished(next.subject()),
             });
         }
     }
 
     let leaf = &parsed[0];
-    let subject = leaf.subject().to_string();
+    let subject = distinguished(leaf.subject());
     let usage = leaf.extended_key_usage().map_err(|error| malformed(path, 0, error.to_string()))?;
     // Without the extension a certificate is for anything.
     if usage.is_some_and(|usage| !usage.value.client_auth && !usage.value.any) {
@@ -352,7 +352,7 @@ fn is_about_time(error: &rustls::CertificateError) -> bool {
 impl Dated {
     pub(super) fn of(certificate: &X509Certificate<'_>) -> Self {
         let not_after = instant(certificate.validity().not_after.timestamp());
-        Self { subject: certificate.subject().to_string(), not_after }
+        Self { subject: distinguished(certificate.subject()), not_after }
     }
 }
 

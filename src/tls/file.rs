@@ -5,12 +5,22 @@ use std::{
     io::{self, Read},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use rustix::fs::OFlags;
+use secrecy::SecretString;
+
+use crate::certificate::Material;
 
 /// Largest file read, in bytes. A bundle of all public authorities is a quarter of it; more is the wrong file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Longest that a file is worked on. A pass phrase is made costly to guess on purpose, and a hostile file may ask for
+/// thousands of them; an honest one takes a second.
+const OPENING_MAX: Duration = Duration::from_secs(20);
 
 /// Reads a whole file.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -39,4 +49,21 @@ pub(crate) fn read_from(source: impl Read) -> io::Result<Vec<u8>> {
         true => Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB")),
         false => Ok(contents),
     }
+}
+
+/// What bytes hold, taken apart on a thread that is left behind when it takes too long. A pass phrase opens PKCS#12.
+///
+/// # Errors
+/// [`io::ErrorKind::TimedOut`].
+pub(crate) fn open(bytes: Vec<u8>, passphrase: Option<&SecretString>) -> io::Result<Material> {
+    let passphrase = passphrase.cloned();
+    let (answer, opened) = mpsc::sync_channel(1);
+    thread::spawn(move || {
+        // An error means that nobody waits any more.
+        let _ = answer.send(Material::read(&bytes, passphrase.as_ref()));
+    });
+    opened.recv_timeout(OPENING_MAX).map_err(|_| {
+        let seconds = OPENING_MAX.as_secs();
+        io::Error::new(io::ErrorKind::TimedOut, format!("it takes more than {seconds} s to open: do not trust it"))
+    })
 }

@@ -170,6 +170,11 @@ impl ClientTls {
     }
 }
 
+/// Whether files hold a certificate of ours and its key.
+pub fn is_pair(certificate: &Path, key: &Path) -> bool {
+    Credentials::load(certificate, key).is_ok()
+}
+
 /// Where a file is kept that another was put in the place of: beside it, with `.previous` behind its name.
 pub fn previous(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();

@@ -129,6 +129,11 @@ fn peer(question: &Question<'_>, now: Timestamp) -> Vec<Finding> {
             ));
             let unreadable = ParsedCertificate::try_from(leaf).err();
             findings.extend(unreadable.and_then(|error| refusal(&error, question)));
+            let is_revoked = |held: &&&Held| question.lists.iter().any(|list| list.revokes(&held.certificate));
+            if question.chain.first().iter().any(is_revoked) {
+                let what = "a list of its issuer revokes it (who signed the list is not verified without the issuer)";
+                findings.push(Finding::error("revoked", what, "get a new one"));
+            }
             return findings;
         }
     };
@@ -281,10 +286,10 @@ fn authority(chain: &[&Held], roots: Option<&RootsSource>) -> Vec<Finding> {
 }
 
 fn read(path: &Path) -> Result<Material, Finding> {
-    let text = super::file::read(path).map_err(|error| {
+    let material = super::file::read(path).and_then(|bytes| super::file::open(bytes, None));
+    material.map_err(|error| {
         Finding::error("roots", format!("cannot read roots {}: {error}", path.display()), "name another file")
-    })?;
-    Ok(Material::read(&text, None))
+    })
 }
 
 fn unusable_roots(error: &super::RootsError) -> Finding {

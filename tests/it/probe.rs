@@ -126,6 +126,13 @@ async fn server_that_does_not_verify_learns_neither_path_nor_our_certificate() {
     assert_eq!(done.code, 1, "{done:?}");
     let requests = receiver.requests();
     assert!(!requests.is_empty() && requests.iter().all(|request| request.path == "/"), "{requests:?}");
+
+    // This one would take ours, and no other: a handshake would be one in which it was shown.
+    let receiver = Receiver::set_up(&other).trusting(pki.authority.certificate_pem()).start().await;
+    let postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).write();
+    assert_eq!(postern.verb(&["cert", "probe", "crm", "--json"]).code, 1);
+    assert!(receiver.connections() > 0);
+    assert_eq!(receiver.handshakes(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
+    certificate::Finding,
     cli::{Failure, exit::Exit},
     config,
     destination::DestinationId,
-    tls::{ClientTlsFiles, RootsSource},
+    tls::{ClientTls, ClientTlsFiles, RootsSource},
 };
 
 /// A file, and who uses it for what.
@@ -56,4 +57,10 @@ pub(super) fn of(config: &Path, name: &str) -> Result<ClientTlsFiles, Failure> {
             Failure::of(Exit::Missing, format_args!("no destination `{name}` in {}; it has: {known}", config.display()))
         },
     )
+}
+
+/// What the appliance itself would refuse of these files: it is narrower than who looks at them here.
+pub(super) fn refusal(files: &ClientTlsFiles) -> Option<Finding> {
+    let error = ClientTls::load(files).err()?;
+    Some(Finding::error("refused", format_args!("the appliance refuses it: {}", crate::chain(&error)), ""))
 }

@@ -124,6 +124,9 @@ fn of_destination(
         seen.push(Seen { findings: judge::roots(&roots.material, now), ..roots });
     }
     seen.iter_mut().for_each(|seen| seen.findings.extend(judge::form(&seen.material)));
+    if seen.iter().all(|seen| is_usable(&seen.findings)) {
+        seen[0].findings.extend(configured::refusal(files));
+    }
     Ok(seen)
 }
 

@@ -1,24 +1,28 @@
 //! `postern cert install`: what an authority answered is checked, and only then put in place.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
-use super::{configured, in_a_line, place::Access, refused, replace::Replacement, tell};
+use super::{
+    configured, in_a_line,
+    place::Access,
+    refused,
+    replace::{Replacement, keep},
+    tell,
+};
 use crate::{
-    cli::{ConfigFile, Failure, Output, exit::Exit, print},
+    certificate::Material,
+    cli::{ConfigFile, Failure, Output, exit::Exit, print, talk},
     clock::Clock,
-    tls::{ClientTlsFiles, answer::Answer, issue::PrivateKey},
+    tls::{ClientTlsFiles, answer::Answer, file, is_pair, issue::PrivateKey},
 };
 
 #[derive(Args)]
 pub(in crate::cli) struct Install {
-    /// What the authority sent: PEM or DER, in any order, with or without its intermediates and its root
+    /// What the authority sent: PEM, DER or PKCS#7, in any order, with or without its intermediates and its root
     #[arg(value_name = "ANSWER")]
     answer: PathBuf,
     /// More certificates of the chain, where the authority sent them in a file of their own
@@ -54,17 +58,39 @@ pub(super) fn install(install: &Install) -> Result<(), Failure> {
     let answer = Answer::load(answer, chain.as_deref(), new_key, &key, Clock::system().now()).map_err(refused)?;
 
     // The key goes first: whoever looks at the certificate when that changes finds its key there already.
-    let key_bytes = fs::read(new_key).with_context(|| format!("cannot read private key {}", new_key.display()))?;
+    let key_bytes = file::read(new_key).with_context(|| format!("cannot read private key {}", new_key.display()))?;
     let replacements = [
-        Replacement::prepare(&files.key, &key_bytes, Access::Service, "PRIVATE KEY-----")?,
+        Replacement::prepare(&files.key, &key_bytes, Access::Service, KEY)?,
         Replacement::prepare(&files.certificate, answer.chain_pem.as_bytes(), Access::Everybody, "CERTIFICATE-----")?,
     ];
+    if let [None, Some(certificate)] = &replacements
+        && certificate.keeps()
+        && is_pair(&files.certificate, &files.key)
+    {
+        keep(&files.key, KEY)?;
+    }
+    warn_of_an_earlier_end(&files.certificate, &answer);
     let mut kept = Vec::new();
     let is_new = replacements.iter().any(Option::is_some);
     for replacement in replacements.into_iter().flatten() {
         kept.extend(replacement.put()?);
     }
     tell_of(&files, &answer, is_new, &kept, output)
+}
+
+/// What a key's file has.
+const KEY: &str = "PRIVATE KEY-----";
+
+/// Says so when the certificate in place would have lasted longer.
+fn warn_of_an_earlier_end(path: &Path, answer: &Answer) {
+    let present = file::read(path).map(|bytes| Material::read(&bytes, None)).unwrap_or(Material::of_chain(&[]));
+    let (present, new) = (present.certificates().next(), answer.chain.first());
+    if let (Some(present), Some(new)) = (present, new)
+        && new.not_after < present.certificate.not_after
+    {
+        let (before, now) = (present.certificate.not_after, new.not_after);
+        talk(format_args!("the new certificate ends at {now}, before the one that is replaced ({before})"));
+    }
 }
 
 /// Where certificate and key go.

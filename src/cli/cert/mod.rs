@@ -66,7 +66,7 @@ pub(super) enum CertVerb {
     /// Without roots the chain is verified up to its last certificate. Each finding has a stable word, how bad it is, and what
     /// to do.
     Verify(verify::Verify),
-    /// Say whether it is time for a new certificate: exit code 0 when it is, 1 when not, 66 when there is no such file
+    /// Say whether it is time for a new certificate: exit code 0 when it is, 1 when not, 65 when the file cannot be read, 66 when there is none
     ///
     /// For scripts: `postern cert needs-renewal client.crt --within 33% && renew`. What ends first in the file counts, but
     /// for a root.

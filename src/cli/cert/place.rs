@@ -53,7 +53,7 @@ fn make_folder(folder: &Path) -> Result<bool, Failure> {
             fchown(&folder, None, Some(group))?;
             folder.set_permissions(Permissions::from_mode(FOLDER_MODE))?;
         }
-        sync_folder(folder)
+        open_folder(folder)?.sync_all()
     };
     match make() {
         Ok(()) => Ok(true),
@@ -82,10 +82,17 @@ pub(super) fn write(pieces: &[Piece<'_>]) -> Result<(), Failure> {
             .map_err(|error| failed("write", path, &error))
     };
     let staged = pieces.iter().map(stage).collect::<Result<Vec<_>, _>>()?;
-    for (index, (file, Piece { path, .. })) in staged.into_iter().zip(pieces).enumerate() {
-        let placed = file.persist_noclobber(path).map_err(|error| error.error).and_then(|_| sync_folder(path));
-        if let Err(error) = placed {
-            for Piece { path, .. } in &pieces[..index] {
+    let mut placed: Vec<&Path> = Vec::new();
+    for (file, Piece { path, .. }) in staged.into_iter().zip(pieces) {
+        let put = || {
+            // A folder that cannot be synced is found out before anything is there.
+            let folder = open_folder(path)?;
+            file.persist_noclobber(path).map_err(|error| error.error)?;
+            placed.push(path);
+            folder.sync_all()
+        };
+        if let Err(error) = put() {
+            for path in placed {
                 let _ = fs::remove_file(path);
             }
             return Err(failed("write", path, &error));
@@ -111,6 +118,11 @@ impl Rights {
         })
     }
 
+    /// Whether a file has them.
+    pub(super) fn are_those_of(self, metadata: &fs::Metadata) -> bool {
+        metadata.mode() & 0o777 == self.mode
+    }
+
     /// As it is now; a key is closed to everybody, whatever it was.
     pub(super) fn of_present(metadata: &fs::Metadata, access: Access) -> Self {
         let mode = metadata.mode() & if access == Access::Everybody { 0o777 } else { 0o770 };
@@ -133,8 +145,9 @@ pub(super) fn stage(path: &Path, bytes: &[u8], Rights { mode, owner, group }: Ri
     Ok(staged)
 }
 
-pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
-    File::open(folder_of(path))?.sync_all()
+/// The folder of a path, to be synced.
+pub(super) fn open_folder(path: &Path) -> io::Result<File> {
+    File::open(folder_of(path))
 }
 
 fn folder_of(path: &Path) -> &Path {

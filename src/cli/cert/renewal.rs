@@ -79,15 +79,15 @@ impl NeedsRenewal {
 
     fn ask(&self, path: &Path, passphrase: Option<&SecretString>, now: Timestamp) -> Result<Answer, Failure> {
         let material = source::of_file(path, passphrase)?;
+        let unsure = |why: &str| Failure::of(Exit::Damaged, format_args!("{}: {why}", path.display()));
+        // Half of a file is not to be taken for all of it.
+        for item in &material.items {
+            if let Item::Unreadable { what, reason } = item {
+                return Err(unsure(&format!("{what}: {reason}")));
+            }
+        }
         let all: Vec<&Certificate> = material.certificates().map(|held| &*held.certificate).collect();
-        let Some(first) = all.first() else {
-            let why = material.items.iter().find_map(|item| match item {
-                Item::Unreadable { what, reason } => Some(format!("{what}: {reason}")),
-                _ => None,
-            });
-            let why = why.unwrap_or_else(|| "it holds no certificate".to_owned());
-            return Err(Failure::of(Exit::Failed, format_args!("{}: {why}", path.display())));
-        };
+        let Some(first) = all.first() else { return Err(unsure("it holds no certificate")) };
         // A peer has its roots by itself.
         let issuers = all[1..].iter().filter(|certificate| !certificate.is_self_issued());
         let ends = issuers.map(|issuer| issuer.not_after).fold(first.not_after, Ord::min);

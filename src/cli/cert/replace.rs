@@ -1,15 +1,18 @@
 //! A certificate or a key gives way to another, and is kept beside it.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{self, ErrorKind},
     path::{Path, PathBuf},
 };
 
 use tempfile::NamedTempFile;
 
-use super::place::{Access, Rights, failed, stage, sync_folder};
-use crate::cli::{Failure, exit::Exit, talk};
+use super::place::{Access, Rights, failed, open_folder, stage};
+use crate::{
+    cli::{Failure, exit::Exit, talk},
+    tls::{file, previous},
+};
 
 /// A file's new contents beside it, complete, and what is there now, to be kept as `*.previous`.
 #[must_use = "put() puts it in place"]
@@ -17,6 +20,8 @@ pub(super) struct Replacement {
     path: PathBuf,
     staged: NamedTempFile,
     present: Present,
+    /// Open, so that it can be synced: one that cannot is found out before anything is changed.
+    folder: File,
 }
 
 enum Present {
@@ -31,11 +36,12 @@ impl Replacement {
     pub(super) fn prepare(path: &Path, bytes: &[u8], access: Access, word: &str) -> Result<Option<Self>, Failure> {
         let failed = |error: io::Error| failed("replace", path, &error);
         let path = path.to_owned();
+        let folder = open_folder(&path).map_err(failed)?;
         let metadata = match path.symlink_metadata() {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let rights = Rights::of_new(&path, access).map_err(failed)?;
                 let staged = stage(&path, bytes, rights).map_err(failed)?;
-                return Ok(Some(Self { path: path.clone(), staged, present: Present::Nothing }));
+                return Ok(Some(Self { path: path.clone(), staged, present: Present::Nothing, folder }));
             }
             metadata => metadata.map_err(failed)?,
         };
@@ -44,44 +50,65 @@ impl Replacement {
                 format_args!("{} is not a regular file: name the file itself, not what leads to it", path.display());
             return Err(Failure::of(Exit::Failed, message));
         }
-        let present = fs::read(&path).map_err(failed)?;
-        if present == bytes {
+        let present = file::read(&path).map_err(failed)?;
+        let rights = Rights::of_present(&metadata, access);
+        if present == bytes && rights.are_those_of(&metadata) {
             return Ok(None);
         }
         is_ours(&path, &present, word)?;
-        let kept = with_suffix(&path, ".previous");
+        let kept = previous(&path);
         may_replace(&kept, &present, word)?;
-        let rights = Rights::of_present(&metadata, access);
         let staged = stage(&path, bytes, rights).map_err(failed)?;
         let copy = stage(&path, &present, rights).map_err(failed)?;
-        Ok(Some(Self { path: path.clone(), staged, present: Present::Kept(copy, kept) }))
+        Ok(Some(Self { path: path.clone(), staged, present: Present::Kept(copy, kept), folder }))
+    }
+
+    /// Whether something is there that will be kept.
+    pub(super) fn keeps(&self) -> bool {
+        matches!(self.present, Present::Kept(..))
     }
 
     /// Puts it in place, at once for whoever looks; where the file that was there is now, if there was one.
     pub(super) fn put(self) -> Result<Option<PathBuf>, Failure> {
-        let Self { path, staged, present } = self;
-        let put = || match present {
-            Present::Nothing => {
-                staged.persist_noclobber(&path)?;
-                sync_folder(&path)?;
-                Ok(None)
-            }
-            Present::Kept(copy, kept) => {
-                copy.persist(&kept)?;
-                staged.persist(&path)?;
-                sync_folder(&path)?;
-                Ok(Some(kept))
-            }
+        let Self { path, staged, present, folder } = self;
+        let put = || {
+            let kept = match present {
+                Present::Nothing => {
+                    staged.persist_noclobber(&path)?;
+                    None
+                }
+                Present::Kept(copy, kept) => {
+                    copy.persist(&kept)?;
+                    staged.persist(&path)?;
+                    Some(kept)
+                }
+            };
+            folder.sync_all()?;
+            Ok(kept)
         };
         put().map_err(|error: io::Error| failed("replace", &path, &error))
     }
+}
+
+/// Keeps a file that stays as it is beside itself too, so that what was kept is a pair.
+pub(super) fn keep(path: &Path, word: &str) -> Result<(), Failure> {
+    let failed = |error: io::Error| failed("keep", path, &error);
+    let metadata = fs::metadata(path).map_err(failed)?;
+    let (present, kept) = (file::read(path).map_err(failed)?, previous(path));
+    if file::read(&kept).is_ok_and(|before| before == present) {
+        return Ok(());
+    }
+    may_replace(&kept, &present, word)?;
+    let copy = stage(path, &present, Rights::of_present(&metadata, Access::Service)).map_err(failed)?;
+    copy.persist(&kept).map_err(|error| failed(error.error))?;
+    Ok(())
 }
 
 /// Refuses to lose what was not kept there by us before.
 fn may_replace(kept: &Path, present: &[u8], word: &str) -> Result<(), Failure> {
     let before = match kept.symlink_metadata() {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Ok(metadata) if metadata.is_file() => fs::read(kept).map_err(|error| failed("read", kept, &error))?,
+        Ok(metadata) if metadata.is_file() => file::read(kept).map_err(|error| failed("read", kept, &error))?,
         Ok(_) => Vec::new(),
         Err(error) => return Err(failed("read", kept, &error)),
     };
@@ -102,10 +129,4 @@ fn is_ours(path: &Path, bytes: &[u8], word: &str) -> Result<(), Failure> {
             Err(Failure::of(Exit::Failed, message))
         }
     }
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
 }

@@ -3,9 +3,6 @@
 use std::{
     fmt, io,
     path::{Path, PathBuf},
-    sync::mpsc,
-    thread,
-    time::Duration,
 };
 
 use clap::Args;
@@ -16,10 +13,6 @@ use crate::{
     cli::{Failure, exit::Exit},
     tls::file,
 };
-
-/// Longest that a file is worked on. A pass phrase is made costly to guess on purpose, and a hostile file may ask for
-/// thousands of them; an honest one takes a second.
-const OPENING_MAX: Duration = Duration::from_secs(20);
 
 /// How files under a pass phrase are opened.
 #[derive(Args)]
@@ -69,18 +62,6 @@ pub(super) fn unreadable(path: &Path, error: &io::Error) -> Failure {
     Failure::of(exit, format_args!("cannot read {}: {error}", path.display()))
 }
 
-/// Takes bytes apart on a thread that is left behind when it takes too long.
 fn opened(bytes: Vec<u8>, passphrase: Option<&SecretString>, name: &dyn fmt::Display) -> Result<Material, Failure> {
-    let passphrase = passphrase.cloned();
-    let (answer, opened) = mpsc::sync_channel(1);
-    thread::spawn(move || {
-        // An error means that nobody waits any more.
-        let _ = answer.send(Material::read(&bytes, passphrase.as_ref()));
-    });
-    opened.recv_timeout(OPENING_MAX).map_err(|_| {
-        Failure::of(
-            Exit::Failed,
-            format_args!("{name} takes more than {} s to open: do not trust it", OPENING_MAX.as_secs()),
-        )
-    })
+    file::open(bytes, passphrase).map_err(|error| Failure::of(Exit::Failed, format_args!("{name}: {error}")))
 }

@@ -84,6 +84,8 @@ struct What {
     roots: Option<RootsSource>,
     /// Whom its owner trusts.
     trusted: Option<PathBuf>,
+    /// The destination's files, if it is one.
+    configured: Option<ClientTlsFiles>,
 }
 
 impl Verify {
@@ -107,12 +109,14 @@ impl Verify {
 
     fn what(&self) -> Result<What, Failure> {
         if let Some(name) = &self.destination {
-            let ClientTlsFiles { certificate, key, roots } = configured::of(&self.file.config, name)?;
+            let files = configured::of(&self.file.config, name)?;
+            let configured = Some(files.clone());
+            let ClientTlsFiles { certificate, key, roots } = files;
             let trusted = match roots {
                 RootsSource::File(path) => Some(path),
                 RootsSource::Public => None,
             };
-            return Ok(What { chain: certificate, key: Some(key), roots: None, trusted });
+            return Ok(What { chain: certificate, key: Some(key), roots: None, trusted, configured });
         }
         let roots = self.roots.as_deref().map(|roots| match roots {
             "public" => RootsSource::Public,
@@ -122,10 +126,14 @@ impl Verify {
             file::read(path).map_err(|error| source::unreadable(path, &error))?;
         }
         let chain = self.chain.clone().ok_or_else(|| Failure::of(Exit::Usage, "say which file"))?;
-        Ok(What { chain, key: self.key.clone(), roots, trusted: None })
+        Ok(What { chain, key: self.key.clone(), roots, trusted: None, configured: None })
     }
 
-    fn findings(&self, What { chain, key, roots, trusted }: &What, now: Timestamp) -> Result<Vec<Finding>, Failure> {
+    fn findings(
+        &self,
+        What { chain, key, roots, trusted, configured }: &What,
+        now: Timestamp,
+    ) -> Result<Vec<Finding>, Failure> {
         let passphrase = self.passphrase.read()?;
         let read = |path: &Path| source::of_file(path, passphrase.as_ref());
         let material = read(chain)?;
@@ -171,6 +179,9 @@ impl Verify {
             lists: &lists.iter().flat_map(|(_, list)| list.revocation_lists()).collect::<Vec<_>>(),
         };
         findings.extend(verify(&question, now));
+        if let Some(files) = configured.as_ref().filter(|_| is_usable(&findings)) {
+            findings.extend(configured::refusal(files));
+        }
         Ok(findings)
     }
 }

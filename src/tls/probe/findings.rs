@@ -35,6 +35,19 @@ pub(super) fn unreachable(why: &str) -> Finding {
 }
 
 impl Sight<'_> {
+    /// A status that would hold the destination, were a POST answered so. Of a HEAD request it may say nothing.
+    fn endpoint(&self) -> Option<Finding> {
+        let (Some(Accepts::Yes), Some(Ok(status))) = (self.accepts, self.with) else { return None };
+        matches!(status, 300..=399 | 403 | 404 | 405 | 407 | 410 | 421 | 426 | 501 | 505 | 511).then(|| {
+            let what = format!("HEAD is answered {status}; a POST answered so would hold the destination");
+            warning(
+                "endpoint_status",
+                what,
+                "check the endpoint; `postern destination test NAME --sample` sends a POST",
+            )
+        })
+    }
+
     /// All that is wrong or odd, the worst first.
     pub(super) fn findings(&self, now: Timestamp) -> Vec<Finding> {
         let Self { reached: Reached { tls13, tls12, ours, old, old_suites, .. }, look, .. } = self;
@@ -43,7 +56,7 @@ impl Sight<'_> {
             Ok(()) => Vec::new(),
         };
         if look.is_taken() {
-            let of_handshake = [self.trust(), self.asking(), self.requirement(), self.acceptance()];
+            let of_handshake = [self.trust(), self.asking(), self.requirement(), self.acceptance(), self.endpoint()];
             findings.extend(of_handshake.into_iter().flatten());
         }
         findings.extend(ours.as_ref().and_then(our_validity));

@@ -49,6 +49,7 @@ fn each_fault_is_found_and_named() {
         (&["client.pem"], &["--roots", "@root.pem"], 1, &["error unknown-issuer"]),
         (&["chain.pem"], &["--roots", "@empty.pem"], 1, &["error roots"]),
         (&["chain.pem"], &["--roots", "@root.pem", "--crl", "@list.pem"], 1, &["error revoked"]),
+        (&["client.pem"], &["--crl", "@list.pem"], 1, &["info no-roots", "error revoked"]),
         (server, &["--roots", "@root.pem", "--crl", "@list.der"], 0, &[]),
         (server, &["--roots", "@root.pem", "--crl", "@list-out-of-date.pem"], 0, &["warning list-out-of-date"]),
         (&["constrained-server.pem"], &["--crl", "@list.pem"], 0, &["warning not-covered", "info no-roots"]),

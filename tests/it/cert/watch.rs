@@ -57,7 +57,8 @@ fn issuer_that_ends_first_counts_and_a_root_does_not() {
 
 #[test]
 fn renewal_of_what_is_no_certificate_is_an_error_in_words() {
-    for (file, code) in [("/nowhere/client.crt".into(), 66), (sample("request.pem"), 1), (sample("truncated.pem"), 1)] {
+    for (file, code) in [("/nowhere/client.crt".into(), 66), (sample("request.pem"), 65), (sample("truncated.pem"), 65)]
+    {
         let (found, stdout, stderr) = run(command(&["cert", "needs-renewal"]).arg(&file));
         assert_eq!((found, stdout.as_str()), (code, ""), "{stderr}");
         assert!(stderr.contains(file.to_str().unwrap()), "{stderr}");

@@ -412,3 +412,67 @@ fn name_in_a_certificate_writes_no_lines_of_its_own() {
     assert!(installed.stdout.contains(r"x\0A-----BEGIN") && !installed.stdout.contains('\u{1b}'), "{installed:?}");
     assert_eq!(exported.stdout.lines().filter(|line| line.starts_with("-----BEGIN")).count(), 1, "{exported:?}");
 }
+
+/// The appliance uses it after a restart, and a person on the way back.
+#[test]
+fn what_is_kept_is_a_pair() {
+    let (desk, leaf) = asked();
+    let answered = |request: &str| answer(&desk, "company", request) + &desk.read("company/ca.crt");
+    desk.write("answer.pem", leaf + &desk.read("company/ca.crt"));
+    desk.cert(INSTALL).succeeds();
+    desk.cert("request --common-name edge-001 --out renewal").succeeds();
+    desk.write("answer.pem", answered("renewal/edge-001.csr"));
+    desk.cert(&format!("{INSTALL} --new-key renewal/edge-001.key")).succeeds();
+    desk.cert("request --common-name edge-001 --existing-key edge/edge-001.key --out again").succeeds();
+    desk.write("answer.pem", answered("again/edge-001.csr"));
+
+    desk.cert(INSTALL).succeeds();
+
+    desk.cert("verify edge/edge-001.crt.previous --key edge/edge-001.key.previous").succeeds();
+    desk.cert("verify edge/edge-001.crt --key edge/edge-001.key").succeeds();
+}
+
+#[test]
+fn key_that_is_open_to_everybody_is_closed() {
+    let (desk, leaf) = asked();
+    desk.write("answer.pem", leaf + &desk.read("company/ca.crt"));
+    desk.cert(INSTALL).succeeds();
+    desk.write("copy.key", desk.read("edge/edge-001.key"));
+    fs::set_permissions(desk.path("edge/edge-001.key"), fs::Permissions::from_mode(0o644)).unwrap();
+
+    desk.cert(&format!("{INSTALL} --new-key copy.key")).succeeds();
+
+    assert_eq!(desk.mode("edge/edge-001.key") & 0o007, 0);
+}
+
+#[test]
+fn certificate_that_ends_earlier_is_said_so() {
+    let (desk, leaf) = asked();
+    desk.write("answer.pem", leaf + &desk.read("company/ca.crt"));
+    desk.cert(INSTALL).succeeds();
+    let shorter = answer_as(&desk, "company", "edge/edge-001.csr", |params| {
+        params.not_after = params.not_before + std::time::Duration::from_secs(5 * 86_400);
+    });
+    desk.write("answer.pem", shorter + &desk.read("company/ca.crt"));
+
+    let done = desk.cert(INSTALL).succeeds();
+
+    assert!(done.stderr.contains("before the one that is replaced"), "{done:?}");
+}
+
+#[test]
+fn pipe_is_refused_and_not_waited_for() {
+    let (desk, _) = asked();
+    assert!(std::process::Command::new("mkfifo").arg(desk.path("pipe")).status().unwrap().success());
+    for line in [
+        "inspect pipe",
+        "verify pipe",
+        "needs-renewal pipe",
+        "export pipe",
+        "install pipe --key edge/edge-001.key --certificate edge/edge-001.crt",
+        "verify edge/edge-001.csr --roots pipe",
+    ] {
+        let done = desk.cert(line);
+        assert!(done.code != 0 && done.stderr.contains("not a regular file") || line.contains("--roots"), "{done:?}");
+    }
+}
