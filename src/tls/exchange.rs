@@ -12,7 +12,7 @@ use rustls::{ClientConfig, client::Resumption, pki_types::UnixTime, time_provide
 
 use super::{
     ClientTls, Credentials, HttpsUrl, Origin, PostError, Validity,
-    policy::Pinned,
+    policy::Judge,
     proof::{Demand, ProofLayer, ProvingResolver},
     provider,
     unanswered::Unanswered,
@@ -162,18 +162,14 @@ impl Exchange {
 #[expect(clippy::disallowed_methods, reason = "the one place that makes a client's TLS settings")]
 pub(super) fn config(tls: &ClientTls, clock: Clock) -> Result<ClientConfig, rustls::Error> {
     let resolver = ProvingResolver(Arc::clone(tls.credentials.certified()));
-    let (present, roots) = (Present { clock, ours: tls.credentials.clone() }, Arc::clone(&tls.roots));
-    let builder = ClientConfig::builder_with_details(provider(), Arc::new(present))
-        .with_protocol_versions(tls.policy.min_version.versions())?;
-    let builder = match tls.policy.pins.is_empty() {
-        true => builder.with_root_certificates(roots),
-        // It verifies all that is verified otherwise, and the pins.
-        false => {
-            let pinned = Pinned::new(roots, Arc::clone(&tls.policy.pins));
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(pinned))
-        }
-    };
-    let mut config = builder.with_client_cert_resolver(Arc::new(resolver));
+    let judge = Judge::new(Arc::clone(&tls.roots), Arc::clone(&tls.policy.pins), clock.clone());
+    let present = Present { clock, ours: tls.credentials.clone() };
+    let mut config = ClientConfig::builder_with_details(provider(), Arc::new(present))
+        .with_protocol_versions(tls.policy.min_version.versions())?
+        .dangerous()
+        // It verifies all that is verified otherwise.
+        .with_custom_certificate_verifier(Arc::new(judge))
+        .with_client_cert_resolver(Arc::new(resolver));
     // A resumed handshake asks for no certificate, and early data goes out before anything is proven.
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;

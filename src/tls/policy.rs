@@ -1,6 +1,6 @@
 //! What a connection must be beyond verified and mutual: a version of TLS, and a key that was agreed on.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use rustls::{
     CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
@@ -16,7 +16,7 @@ use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 use x509_parser::asn1_rs::{Sequence, ToDer};
 
 use super::provider;
-use crate::certificate::Fingerprint;
+use crate::{certificate::Fingerprint, clock::Clock};
 
 /// What a connection must be beyond verified and mutual.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,13 +49,14 @@ impl MinVersion {
     }
 }
 
-/// Verifies as ever, and then that a pinned key is in the chain. Only the chain that leads from the server's certificate to a
-/// trusted root counts, and the root is part of it: what else a server shows, anybody could show.
-#[derive(Debug)]
-pub(super) struct Pinned {
+/// Verifies servers: as ever, and that a pinned key is in the chain, if keys are pinned. Only the chain that leads from the
+/// server's certificate to a trusted root counts for that, and the root is part of it: what else a server shows, anybody could
+/// show.
+pub(super) struct Judge {
     verifier: Arc<WebPkiServerVerifier>,
     roots: Arc<RootCertStore>,
     pins: Arc<[Fingerprint]>,
+    clock: Clock,
 }
 
 /// Why a server whose chain is good is not trusted.
@@ -63,13 +64,39 @@ pub(super) struct Pinned {
 #[error("none of the pinned keys is in the server's chain")]
 struct NotPinned;
 
-impl Pinned {
+/// Most certificates of a chain that may be younger than what is known of the time.
+const YOUNGER_MAX: usize = 10;
+
+impl Judge {
     /// Roots are never empty, or they do not load.
-    pub(super) fn new(roots: Arc<RootCertStore>, pins: Arc<[Fingerprint]>) -> Self {
+    pub(super) fn new(roots: Arc<RootCertStore>, pins: Arc<[Fingerprint]>, clock: Clock) -> Self {
         let verifier = WebPkiServerVerifier::builder_with_provider(roots.clone(), provider())
             .build()
             .expect("there are roots, and no revocation list that could be malformed");
-        Self { verifier, roots, pins }
+        Self { verifier, roots, pins, clock }
+    }
+
+    /// Verifies as ever, and returns the instant that counted. While the clock is not trusted, `now` is only known to be over:
+    /// what is valid from later on is judged then.
+    fn verify(
+        &self,
+        (end_entity, intermediates): (&CertificateDer<'_>, &[CertificateDer<'_>]),
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        mut now: UnixTime,
+    ) -> Result<(ServerCertVerified, UnixTime), Error> {
+        let is_trusted = self.clock.distrusted().is_none();
+        for _ in 0..YOUNGER_MAX {
+            match self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
+                Err(Error::InvalidCertificate(CertificateError::NotValidYetContext { not_before, .. }))
+                    if !is_trusted && not_before > now =>
+                {
+                    now = not_before;
+                }
+                verified => return verified.map(|verified| (verified, now)),
+            }
+        }
+        Err(Error::InvalidCertificate(CertificateError::NotValidYet))
     }
 
     fn is_pinned(&self, path: &VerifiedPath<'_>) -> bool {
@@ -83,7 +110,14 @@ impl Pinned {
     }
 }
 
-impl ServerCertVerifier for Pinned {
+/// Shows nothing: it holds nothing that is not said elsewhere.
+impl fmt::Debug for Judge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Judge").finish_non_exhaustive()
+    }
+}
+
+impl ServerCertVerifier for Judge {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -92,7 +126,10 @@ impl ServerCertVerifier for Pinned {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified = self.verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+        let (verified, now) = self.verify((end_entity, intermediates), server_name, ocsp_response, now)?;
+        if self.pins.is_empty() {
+            return Ok(verified);
+        }
         let not_pinned = || Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(NotPinned))));
         let server = EndEntityCert::try_from(end_entity).map_err(|_| not_pinned())?;
         // There may be several paths; one of them is enough.
