@@ -71,18 +71,18 @@ fn answers_without_and_with_our_certificate_say_what_is_required_and_accepted() 
     let closed = || Err(Broken::Closed);
     for (without, with, expected, findings) in [
         (Err(ALERT), Ok(200), (R::Yes, A::Yes, D::Yes), &[][..]),
-        (Err(ALERT), Ok(404), (R::Yes, A::Yes, D::Yes), &[]),
+        (Err(ALERT), Ok(404), (R::Yes, A::Yes, D::Yes), &["endpoint_status"]),
         // TLS refuses who shows nothing, so it has taken ours; the status speaks of something else.
         (Err(ALERT), Ok(400), (R::Yes, A::Yes, D::Yes), &[]),
-        (Err(ALERT), Ok(403), (R::Yes, A::Yes, D::Yes), &[]),
+        (Err(ALERT), Ok(403), (R::Yes, A::Yes, D::Yes), &["endpoint_status"]),
         (closed(), Ok(200), (R::Yes, A::Yes, D::Yes), &[]),
         (Ok(400), Ok(200), (R::Yes, A::Yes, D::Yes), &[]),
-        (Ok(401), Ok(405), (R::Yes, A::Yes, D::Yes), &[]),
+        (Ok(401), Ok(405), (R::Yes, A::Yes, D::Yes), &["endpoint_status"]),
         (Ok(403), Ok(200), (R::Yes, A::Yes, D::Yes), &[]),
         (Ok(495), Ok(200), (R::Yes, A::Yes, D::Yes), &[]),
         (Ok(496), Ok(204), (R::Yes, A::Yes, D::Yes), &[]),
         (Ok(200), Ok(200), (R::No, A::Yes, D::Yes), &["not_required"]),
-        (Ok(404), Ok(404), (R::No, A::Yes, D::Yes), &["not_required"]),
+        (Ok(404), Ok(404), (R::No, A::Yes, D::Yes), &["not_required", "endpoint_status"]),
         (Ok(500), Ok(200), (R::No, A::Yes, D::Yes), &["not_required"]),
         (Err(ALERT), Err(UNKNOWN_CA), (R::Yes, A::No, D::No), &["certificate_refused"]),
         (Err(ALERT), closed(), (R::Yes, A::No, D::No), &["certificate_refused"]),
