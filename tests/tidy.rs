@@ -21,7 +21,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("aws_lc_rs::", &["src/certificate/", "src/tls/"]),
     ("reqwest::", &["src/tls/"]),
     ("base64::", &["src/config/", "src/token/"]),
-    ("form_urlencoded::", &["src/token/"]),
+    ("form_urlencoded::", &["src/token/", "src/delivery/sender.rs"]),
     ("axum::", &["src/inlet/", "src/admin/", "src/listen.rs"]),
     ("utoipa::", &["src/admin/"]),
     ("utoipa_axum::", &["src/admin/"]),

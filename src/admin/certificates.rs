@@ -76,8 +76,8 @@ pub struct Described {
     pub expiry_date: String,
     /// From when on it is valid, with milliseconds.
     pub not_before: String,
-    /// Whole days until it expires; negative when it has.
-    pub days_left: i64,
+    /// Whole days until it expires; negative when it has. None while our clock is not trusted.
+    pub days_left: Option<i64>,
     /// The alternative names: host names, addresses, URIs, mailboxes.
     pub subject_alternative_names: Vec<String>,
     /// Whom it names, as RFC 4514 writes it.
@@ -143,7 +143,8 @@ pub(super) async fn list(
 
 /// Each certificate once, with the one that is to follow it, however many destinations it serves.
 async fn all(admin: &Admin) -> Vec<PublicCertificate> {
-    let (scene, now) = (admin.scene.borrow().clone(), admin.clock.now());
+    let scene = admin.scene.borrow().clone();
+    let now = admin.clock.distrusted().is_none().then(|| admin.clock.now());
     let mut found: BTreeMap<(String, [Option<Fingerprint>; 2]), PublicCertificate> = BTreeMap::new();
     for (id, view) in asked(&scene).await {
         let Certificates { in_use, newer, .. } = match view {
@@ -165,11 +166,11 @@ async fn all(admin: &Admin) -> Vec<PublicCertificate> {
 
 impl Described {
     /// None of a certificate that cannot be read, which was not loaded then.
-    fn of(credentials: &Credentials, now: Timestamp) -> Option<Self> {
+    fn of(credentials: &Credentials, now: Option<Timestamp>) -> Option<Self> {
         let (leaf, issuers) =
             credentials.chain().collect::<Vec<_>>().split_first().map(|(leaf, issuers)| (*leaf, issuers.to_vec()))?;
         let certificate = Certificate::read(leaf).ok()?;
-        let (days_left, name) = (certificate.days_left(now), certificate.called().to_owned());
+        let (days_left, name) = (now.map(|now| certificate.days_left(now)), certificate.called().to_owned());
         let Names { dns, ip, uri, email, other: _ } = certificate.names;
         Some(Self {
             cert_common_name: name,

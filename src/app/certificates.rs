@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::scene::{Scene, Served},
-    delivery::Control,
+    delivery::{By, Control},
     destination::DestinationId,
     tls::{ClientTls, ClientTlsFiles, RootsSource},
 };
@@ -78,7 +78,7 @@ async fn look(served: &Served, before: Option<Watched>) -> Option<Watched> {
     // It cannot panic; should it all the same, the next round looks again.
     let (mut files, found) = tokio::task::spawn_blocking(move || read(&tls, before)).await.ok()?;
     if let Some(found) = found {
-        files.told = worker.on_file(found).await.is_ok().then(Instant::now);
+        files.told = worker.on_file(found, By::Watch).await.is_ok().then(Instant::now);
     }
     Some(Watched { worker, files })
 }

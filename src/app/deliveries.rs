@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use crate::{
     admin::scene::Served,
     clock::Clock,
-    delivery::{CONNECT_TIMEOUT, Control, Ending, Worker},
+    delivery::{By, CONNECT_TIMEOUT, Control, Ending, Worker},
     destination::{Destination, DestinationId},
     store::{Discarded, Store},
     tls::MutualClientError,
@@ -59,11 +59,10 @@ impl Deliveries {
     /// # Errors
     /// When its client cannot be built.
     pub(super) fn prepare(&self, destination: Destination) -> Result<Ready, MutualClientError> {
-        let before = match self.running.get(destination.id()) {
-            Some(running) => Some(running.served.control.tls()),
-            // Two small files, at a start or a reload. Whether they are there does not matter.
-            None => destination.tls.load_previous().ok(),
-        };
+        let used = self.running.get(destination.id()).map(|running| running.served.control.tls());
+        let another = used.filter(|used| used.credentials() != destination.tls.credentials());
+        // Two small files, at a start or a reload. Whether they are there does not matter.
+        let before = another.or_else(|| destination.tls.load_previous().ok());
         let (worker, control) = Worker::new(destination.clone(), before, self.store.clone(), self.clock.clone())?;
         Ok(Ready { destination, worker, control })
     }
@@ -81,7 +80,7 @@ impl Deliveries {
         if running.served.is_changing() {
             return;
         }
-        if let Err(error) = control.on_file(Ok(destination.tls.clone())).await {
+        if let Err(error) = control.on_file(Ok(destination.tls.clone()), By::Reload).await {
             warn!(destination = %destination.id(), error = crate::chain(&error), "certificate is not changed yet");
         }
     }
@@ -94,7 +93,8 @@ impl Deliveries {
         let Some(running) = self.running.get(id) else { return Ok(()) };
         // Its certificate may have been replaced since it was configured.
         let Served { destination, control, .. } = &running.served;
-        let ready = self.prepare(Destination { tls: control.tls(), ..destination.clone() })?;
+        let tls = destination.tls.with_credentials(control.tls().credentials().clone());
+        let ready = self.prepare(Destination { tls, ..destination.clone() })?;
         self.begin(ready, Ending::Drained);
         Ok(())
     }

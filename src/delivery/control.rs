@@ -127,11 +127,20 @@ impl Tested {
     }
 }
 
+/// Who tells what our files hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Who watches them, and knows nothing of settings.
+    Watch,
+    /// A reload, whose settings count.
+    Reload,
+}
+
 pub(super) enum Order {
     Show(oneshot::Sender<View>),
     Pause(oneshot::Sender<Result<(), StoreError>>),
     Resume(oneshot::Sender<Result<(), StoreError>>),
-    OnFile(Result<ClientTls, String>, oneshot::Sender<()>),
+    OnFile(Result<ClientTls, String>, By, oneshot::Sender<()>),
 }
 
 /// A handle on a destination's worker.
@@ -181,8 +190,8 @@ impl Control {
     ///
     /// # Errors
     /// [`NotDone::NoAnswer`].
-    pub async fn on_file(&self, found: Result<ClientTls, String>) -> Result<(), NotDone> {
-        self.tell(|answer| Order::OnFile(found, answer)).await
+    pub async fn on_file(&self, found: Result<ClientTls, String>, by: By) -> Result<(), NotDone> {
+        self.tell(|answer| Order::OnFile(found, by, answer)).await
     }
 
     /// What POSTs go out with now.

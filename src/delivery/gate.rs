@@ -274,8 +274,14 @@ impl Gate {
             State::Held { after, probe: probe @ Some(_), .. } if *probe == Some(number) => {
                 (*after, *probe) = (number, None)
             }
-            // It was under way when the gate was held, and says nothing new.
-            State::Held { .. } | State::Open { .. } | State::Throttled { .. } => return Charge::Trial,
+            // It was under way when the gate was held, and says nothing new but how long to wait.
+            State::Held { probe_at, .. } => {
+                if let Outcome::Throttled(_, wait) = outcome {
+                    *probe_at = (*probe_at).max(now + *wait);
+                }
+                return Charge::Trial;
+            }
+            State::Open { .. } | State::Throttled { .. } => return Charge::Trial,
         }
         match outcome {
             Outcome::Fault(fault) => self.hold(fault.clone(), now),

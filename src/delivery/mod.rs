@@ -37,7 +37,7 @@ mod shown;
 mod tokens;
 mod verdict;
 
-pub use control::{Control, Failure, NotDone, State, Test, Tested, View};
+pub use control::{By, Control, Failure, NotDone, State, Test, Tested, View};
 pub use figures::Percentiles;
 pub use rotation::{Certificates, Newer};
 
@@ -267,8 +267,11 @@ impl Worker {
                 self.rotation.try_again();
                 self.keep(standing, answer, "destination resumed");
             }
-            Order::OnFile(found, answer) => {
-                self.rotation.on_file(found);
+            Order::OnFile(found, by, answer) => {
+                self.rotation.on_file(match by {
+                    By::Reload => found,
+                    By::Watch => found.map(|tls| tls.with_policy_of(&self.rotation.in_use().tls)),
+                });
                 self.rotate();
                 let _ = answer.send(());
             }

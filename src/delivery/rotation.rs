@@ -145,19 +145,20 @@ impl Rotation {
 
     /// Takes a pair that is good as far as files can tell; an error is why it is of no use all the same.
     fn good_on_file(&mut self, tls: ClientTls, waited: Option<ClientTls>) -> Result<(), String> {
-        let destination = &self.destination;
         if self.is_back() && tls.credentials() == self.in_use.sender.tls.credentials() {
-            info!(%destination, "the newer certificate is not on file any more");
+            info!(destination = %self.destination, "the newer certificate is not on file any more");
             (self.refusal, self.reserve) = (None, None);
         }
+        // Whatever becomes of the pair.
+        self.trust_roots_of(&tls).map_err(|error| crate::chain(&error))?;
         if tls.credentials() == self.newest().tls.credentials() {
-            return self.trust_roots_of(&tls).map_err(|error| crate::chain(&error));
+            return Ok(());
         }
         match tls.credentials().validity_at(self.clock.now()) {
             _ if self.clock.distrusted().is_some() => {}
             Validity::Expired(since) => return Err(format!("the certificate on file expired at {since}")),
             Validity::NotYetValid(from) if waited.as_ref() != Some(&tls) => {
-                warn!(%destination, %from, "new certificate waits until it is valid; the one before stays in use");
+                warn!(destination = %self.destination, %from, "new certificate waits until it is valid; the one before stays in use");
             }
             Validity::NotYetValid(_) | Validity::Valid => {}
         }
@@ -313,6 +314,13 @@ pub(super) fn refuses_certificate(outcome: &Outcome, was_accepted: bool) -> bool
         Outcome::Fault(Fault::CertificateRefused | Fault::NeverAccepted(_) | Fault::Status(495 | 496)) => true,
         Outcome::Fault(Fault::Token(TokenFault::CertificateRefused)) => true,
         Outcome::Fault(Fault::Closed | Fault::Handshake) => !was_accepted,
+        // A token endpoint has no other words for it either, and each pair asks for a token of its own.
+        Outcome::Fault(Fault::Token(
+            TokenFault::Refused(400 | 401 | 403)
+            | TokenFault::NoAnswer
+            | TokenFault::Handshake
+            | TokenFault::NotAccepted,
+        )) => !was_accepted,
         _ => false,
     }
 }

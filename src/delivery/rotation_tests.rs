@@ -139,6 +139,22 @@ fn other_roots_are_no_other_certificate() {
 }
 
 #[test]
+fn other_roots_count_while_a_pair_waits_for_its_time() {
+    let kit = Kit::new();
+    let (old, now) = (kit.pair(), kit.clock.now());
+    let mut rotation = kit.rotation(&old, None);
+    let period = Period { from: now + DAY, until: now + 9 * DAY };
+    let client = kit.authority.client("Test client", period).unwrap();
+    let other = Authority::new("Other", kit.period).unwrap();
+
+    put(&mut rotation, &kit.load(&client.certificate_pem, &client.key_pem, &other));
+
+    assert_in_use(&rotation, &old);
+    let rooted = kit.load(&client.certificate_pem, &client.key_pem, &other).with_credentials(old.credentials().clone());
+    assert_eq!(rotation.in_use().tls, rooted);
+}
+
+#[test]
 fn clock_set_back_strands_no_refused_pair() {
     let kit = Kit::new();
     let (old, new) = (kit.pair(), kit.pair());
@@ -195,7 +211,8 @@ fn ways_to_refuse_a_certificate() {
     for fault in [Fault::CertificateRefused, by_token_endpoint].into_iter().chain(statuses) {
         assert!(refuses_certificate(&Outcome::Fault(fault), true));
     }
-    for fault in [Fault::Closed, Fault::Handshake] {
+    let token = [TokenFault::Refused(401), TokenFault::NoAnswer, TokenFault::NotAccepted].map(Fault::Token);
+    for fault in [Fault::Closed, Fault::Handshake].into_iter().chain(token) {
         assert!(refuses_certificate(&Outcome::Fault(fault.clone()), false));
         assert!(!refuses_certificate(&Outcome::Fault(fault), true));
     }

@@ -35,6 +35,8 @@ pub(super) struct Sender {
     clock: Clock,
     endpoint: Arc<HttpsUrl>,
     headers: HeaderMap,
+    /// Values of headers and parameters that may be secrets.
+    values: Arc<[Vec<u8>]>,
 }
 
 /// A POST that ended: the claim, by which sender it went, and what it met.
@@ -85,7 +87,8 @@ impl Sender {
             Authentication::None | Authentication::Bearer(_) => None,
         };
         let (endpoint, headers) = (Arc::new(target(&destination)), headers(&destination));
-        Ok(Self { number, client, tokens, tls, origin, destination, clock, endpoint, headers })
+        let values = values(&destination).into();
+        Ok(Self { number, client, tokens, tls, origin, destination, clock, endpoint, headers, values })
     }
 
     pub(super) fn fingerprint(&self) -> Fingerprint {
@@ -130,7 +133,11 @@ impl Sender {
     async fn request(&self, method: Method, headers: HeaderMap, body: Bytes) -> Met {
         let Some(tokens) = &self.tokens else {
             let token = headers.get(AUTHORIZATION).cloned();
-            return Met::of(self.client.send(method, &self.endpoint, headers, body).await, token.as_ref());
+            return Met::of(
+                self.client.send(method, &self.endpoint, headers, body).await,
+                token.as_ref(),
+                &self.values,
+            );
         };
         let ticket = match tokens.token().await {
             Ok(ticket) => ticket,
@@ -138,7 +145,7 @@ impl Sender {
         };
         let result = self.send_as(&ticket.authorization, method.clone(), headers.clone(), body.clone()).await;
         if !is_unauthorized(&result) {
-            return Met::of(result, Some(&ticket.authorization));
+            return Met::of(result, Some(&ticket.authorization), &self.values);
         }
         tokens.discard(&ticket);
         let fresh = match tokens.token().await {
@@ -147,7 +154,7 @@ impl Sender {
         };
         let result = self.send_as(&fresh.authorization, method, headers, body).await;
         let unauthorized = is_unauthorized(&result);
-        let met = Met::of(result, Some(&fresh.authorization));
+        let met = Met::of(result, Some(&fresh.authorization), &self.values);
         if !unauthorized {
             return met;
         }
@@ -168,7 +175,7 @@ impl Sender {
 }
 
 impl Met {
-    fn of(result: Result<Answer, PostError>, authorization: Option<&HeaderValue>) -> Self {
+    fn of(result: Result<Answer, PostError>, authorization: Option<&HeaderValue>, values: &[Vec<u8>]) -> Self {
         let outcome = verdict::outcome(&result);
         match result {
             Err(error) => {
@@ -177,7 +184,7 @@ impl Met {
             Ok(Answer { status, body, .. }) => {
                 let answer = match &outcome {
                     Some(Outcome::Delivered(_)) => Excerpt::default(),
-                    _ => Excerpt::of(&echo::without(body, authorization.map(HeaderValue::as_bytes))),
+                    _ => Excerpt::of(&echo::without(body, authorization.map(HeaderValue::as_bytes), values)),
                 };
                 Self { status: Some(status), outcome, detail: None, answer }
             }
@@ -201,6 +208,15 @@ fn is_unauthorized(result: &Result<Answer, PostError>) -> bool {
 fn target(Destination { endpoint, query, .. }: &Destination) -> HttpsUrl {
     let with = |query: &Query| endpoint.with_query(query.expose()).expect("it is a URL, checked by the configuration");
     query.as_ref().map_or_else(|| endpoint.clone(), with)
+}
+
+/// What was set as values of headers and parameters, as it is sent and as it was meant.
+fn values(Destination { headers, query, .. }: &Destination) -> Vec<Vec<u8>> {
+    let headers = headers.values().map(|value| value.as_bytes().to_vec());
+    let text = query.as_ref().map(Query::expose).unwrap_or_default();
+    let sent = text.split('&').filter_map(|pair| pair.split_once('=')).map(|(_, value)| value.as_bytes().to_vec());
+    let meant = form_urlencoded::parse(text.as_bytes()).map(|(_, value)| value.into_owned().into_bytes());
+    headers.chain(sent).chain(meant).collect()
 }
 
 /// The headers that every export has.

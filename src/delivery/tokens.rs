@@ -143,8 +143,8 @@ impl Shared {
         let asked = match &refresh {
             None => self.ask(Ask::Grant).await,
             Some(refresh) => match self.ask(Ask::Refresh(refresh)).await {
-                // It has run out, or was withdrawn.
-                Err(Refusal { fault: TokenFault::Refused(400 | 401 | 403), .. }) => {
+                // It has run out, or was withdrawn; an endpoint may say so in any way it likes.
+                Err(Refusal { fault: TokenFault::Refused(_) | TokenFault::BadAnswer, .. }) => {
                     self.state().refresh = None;
                     self.ask(Ask::Grant).await
                 }

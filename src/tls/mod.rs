@@ -135,6 +135,11 @@ impl ClientTls {
         Ok(Self::load(&self.files)?.with_policy(self.policy.clone()))
     }
 
+    /// The same with the policy of another.
+    pub fn with_policy_of(self, other: &Self) -> Self {
+        self.with_policy(other.policy.clone())
+    }
+
     /// The same with another policy.
     pub fn with_policy(self, policy: Policy) -> Self {
         Self { policy, ..self }

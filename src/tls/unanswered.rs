@@ -14,7 +14,7 @@ use hyper_util::client::legacy::connect::{Connected, HttpInfo};
 use reqwest::Response;
 
 /// Most connections remembered. They go when they answer or fail; left over are those that close unused in the pool.
-/// At this number all are forgotten, which makes a close of one of them count as a lost connection.
+/// At this number any one is forgotten, which makes its close count as a lost connection.
 const CONNECTIONS_MAX: usize = 1024;
 
 /// The connections of one client without an answer so far. Clones share them.
@@ -30,8 +30,10 @@ impl Unanswered {
     pub(super) fn insert(&self, connection: &Connected) {
         let Some(ends) = Ends::of(connection) else { return };
         let mut unanswered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if unanswered.len() >= CONNECTIONS_MAX {
-            unanswered.clear();
+        if unanswered.len() >= CONNECTIONS_MAX
+            && let Some(any) = unanswered.iter().next().copied()
+        {
+            unanswered.remove(&any);
         }
         unanswered.insert(ends);
     }

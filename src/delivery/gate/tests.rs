@@ -168,3 +168,16 @@ fn hold_survives_a_restart_and_begins_with_a_probe() {
 
     assert_eq!(gate.allowance(at(100)), Allowance::Probe { after: 0 });
 }
+
+#[test]
+fn straggler_that_asks_to_wait_is_heard_while_held() {
+    let mut gate = gate();
+    for number in 1..4 {
+        gate.judge(number, failed(), Over::InUse, at(0));
+    }
+
+    let judgement = gate.judge(4, Outcome::Throttled(503, Duration::from_secs(300)), Over::InUse, at(0));
+
+    assert_eq!(judgement.charge, Charge::Trial);
+    assert_eq!(gate.allowance(at(60)), Allowance::Nothing { until: at(300) });
+}
