@@ -54,8 +54,8 @@ pub struct Receiver {
     tls: Arc<Mutex<Tls>>,
     state: Arc<State>,
     running: Option<JoinHandle<()>>,
-    /// Keeps the port for us while nobody listens on it.
-    kept: Option<TcpSocket>,
+    /// Keeps the port for us, whether or not somebody listens on it.
+    keeper: TcpSocket,
 }
 
 /// A request as it arrived.
@@ -152,10 +152,11 @@ impl<'a> SetUp<'a> {
 
     pub async fn start(self) -> Receiver {
         let tls = Arc::new(Mutex::new(self.tls()));
-        let listener = TcpListener::bind((HOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut receiver = Receiver { address, tls, state: Arc::new(State::default()), running: None, kept: None };
-        receiver.run(listener);
+        let socket = bind(format!("{HOST}:0").parse().unwrap());
+        let address = socket.local_addr().unwrap();
+        let keeper = bind(address);
+        let mut receiver = Receiver { address, tls, state: Arc::new(State::default()), running: None, keeper };
+        receiver.run(socket.listen(1024).unwrap());
         receiver
     }
 
@@ -290,23 +291,14 @@ impl Receiver {
             running.abort();
             let _ = running.await;
         }
-        self.kept = Some(self.bind());
         self.wait_for_closed().await;
     }
 
     /// Listens again, on the same port.
     pub fn start_again(&mut self) {
         assert!(self.running.is_none(), "it is running");
-        let socket = self.kept.take().unwrap();
+        let socket = std::mem::replace(&mut self.keeper, bind(self.address));
         self.run(socket.listen(1024).unwrap());
-    }
-
-    fn bind(&self) -> TcpSocket {
-        let socket = TcpSocket::new_v4().unwrap();
-        // Connections of before may still be in TIME_WAIT.
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(self.address).unwrap();
-        socket
     }
 
     fn run(&mut self, listener: TcpListener) {
@@ -324,6 +316,16 @@ impl Receiver {
             }
         }));
     }
+}
+
+/// A socket that does not listen yet, on a port that may have another of ours.
+fn bind(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    // Connections of before may still be in TIME_WAIT.
+    socket.set_reuseaddr(true).unwrap();
+    socket.set_reuseport(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
 }
 
 impl Drop for Receiver {
