@@ -16,8 +16,6 @@ use super::{
 };
 use crate::clock::Timestamp;
 
-const DAY_MILLIS: i64 = 24 * 60 * 60 * 1000;
-
 /// What a certificate says. Text has its control characters escaped, so it can be shown as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Certificate {
@@ -107,7 +105,7 @@ impl Certificate {
 
     /// Whole days from `now` until it expires, rounded down: negative from the instant at which it has.
     pub fn days_left(&self, now: Timestamp) -> i64 {
-        self.not_after.as_millis().saturating_sub(now.as_millis()).div_euclid(DAY_MILLIS)
+        self.not_after.days_after(now)
     }
 
     /// The `CN`; where there is none, the first alternative name, or the whole subject.

@@ -419,12 +419,11 @@ mod tests {
 
     use super::*;
     use crate::{
-        destination::{Authentication, Mapping, Unreachable},
         export::{ExportId, NewExport},
         profile::update::UpdateId,
         store::{Change, Committed, Keeping, StoreOwner},
         tls::{
-            ClientTlsFiles, HttpsUrl, RootsSource,
+            ClientTlsFiles, RootsSource,
             issue::{Authority, Period},
         },
     };
@@ -441,21 +440,7 @@ mod tests {
         let (certificate, key) = (write("crt", &client.certificate_pem), write("key", &client.key_pem));
         fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         let roots = RootsSource::File(write("ca", &authority.certificate_pem()));
-        Destination {
-            mapping: Mapping::new("crm".parse().unwrap(), vec![], vec![]),
-            description: None,
-            query: None,
-            headers: Default::default(),
-            endpoint: HttpsUrl::parse("https://127.0.0.1:1/").unwrap(),
-            authentication: Authentication::None,
-            timeout: Duration::from_secs(2),
-            retry_delays: [Duration::from_secs(15), Duration::from_secs(30)],
-            max_in_flight: 64,
-            max_rate: None,
-            unreachable: Unreachable::Hold,
-            local_address: None,
-            tls: ClientTls::load(&ClientTlsFiles { certificate, key, roots }).unwrap(),
-        }
+        rotation::tests::destination(ClientTls::load(&ClientTlsFiles { certificate, key, roots }).unwrap())
     }
 
     #[tokio::test]

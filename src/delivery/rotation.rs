@@ -327,4 +327,4 @@ pub(super) fn refuses_certificate(outcome: &Outcome, was_accepted: bool) -> bool
 
 #[cfg(test)]
 #[path = "rotation_tests.rs"]
-mod tests;
+pub(super) mod tests;

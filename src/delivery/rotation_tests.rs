@@ -57,23 +57,27 @@ impl Kit {
     }
 
     fn rotation(&self, on_file: &ClientTls, before: Option<&ClientTls>) -> Rotation {
-        let destination = Destination {
-            mapping: Mapping::new("crm".parse().unwrap(), vec![], vec![]),
-            description: None,
-            query: None,
-            headers: Default::default(),
-            endpoint: HttpsUrl::parse("https://127.0.0.1:1/").unwrap(),
-            authentication: Authentication::None,
-            timeout: Duration::from_secs(2),
-            retry_delays: [Duration::from_secs(15), Duration::from_secs(30)],
-            max_in_flight: 64,
-            max_rate: None,
-            unreachable: Unreachable::Hold,
-            local_address: None,
-            tls: on_file.clone(),
-        };
-        let sender = Sender::new(&destination, self.clock.clone()).unwrap();
+        let sender = Sender::new(&destination(on_file.clone()), self.clock.clone()).unwrap();
         Rotation::new("crm".parse().unwrap(), sender, before.cloned(), self.clock.clone()).unwrap()
+    }
+}
+
+/// A destination that nobody listens at.
+pub(in crate::delivery) fn destination(tls: ClientTls) -> Destination {
+    Destination {
+        mapping: Mapping::new("crm".parse().unwrap(), vec![], vec![]),
+        description: None,
+        query: None,
+        headers: Default::default(),
+        endpoint: HttpsUrl::parse("https://127.0.0.1:1/").unwrap(),
+        authentication: Authentication::None,
+        timeout: Duration::from_secs(2),
+        retry_delays: [Duration::from_secs(15), Duration::from_secs(30)],
+        max_in_flight: 64,
+        max_rate: None,
+        unreachable: Unreachable::Hold,
+        local_address: None,
+        tls,
     }
 }
 
