@@ -177,6 +177,10 @@ pub enum Fault {
     Refusing,
     /// There is no token that it takes.
     Token(TokenFault),
+    /// It does not speak the version of HTTP that its settings say.
+    OtherHttp,
+    /// It says again and again that it has not looked at a request.
+    NotProcessed,
 }
 
 /// A word for metrics and logs.
@@ -195,6 +199,8 @@ impl fmt::Display for Fault {
             Self::Failing => f.write_str("failing"),
             Self::Refusing => f.write_str("refusing"),
             Self::Token(fault) => fault.fmt(f),
+            Self::OtherHttp => f.write_str("other_http_version"),
+            Self::NotProcessed => f.write_str("not_processed"),
         }
     }
 }

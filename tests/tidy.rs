@@ -20,6 +20,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("webpki::", &["src/tls/"]),
     ("aws_lc_rs::", &["src/certificate/", "src/tls/"]),
     ("reqwest::", &["src/tls/"]),
+    ("h2::", &["src/tls/"]),
     ("base64::", &["src/config/", "src/token/"]),
     ("form_urlencoded::", &["src/token/", "src/delivery/sender.rs"]),
     ("axum::", &["src/inlet/", "src/admin/", "src/listen.rs"]),

@@ -41,7 +41,7 @@ fn files_and_policy(item: &Item<'_>, places: &Places<'_>) -> Option<(ClientTlsFi
     });
     section.close();
     let files = ClientTlsFiles { certificate: certificate?, key: key?, roots: roots? };
-    Some((files, Policy { min_version: min_version?, pins: pins?.into() }))
+    Some((files, Policy { min_version: min_version?, pins: pins?.into(), ..Policy::default() }))
 }
 
 /// The SHA-256 of a public key, in hexadecimal digits as `postern cert inspect` shows it, or in base64 as curl takes it.

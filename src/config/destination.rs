@@ -17,7 +17,7 @@ use crate::{
     audience::AudienceId,
     destination::{Authentication, Destination, DestinationId, Mapping, Shown, UniqueId, Unreachable},
     profile::{identity::Namespace, path::AttributePath},
-    tls::{ClientTlsFiles, HttpsUrl},
+    tls::{ClientTlsFiles, HttpVersion, HttpsUrl},
 };
 
 /// Most mapped audiences, as AEP advises: each is asked for each changed profile.
@@ -44,6 +44,7 @@ const DESCRIPTION_BYTES_MAX: usize = 1024;
 const WAIT_MIN: Duration = Duration::from_millis(1);
 
 const UNREACHABLE: &[(&str, Unreachable)] = &[("hold", Unreachable::Hold), ("count", Unreachable::Count)];
+const HTTP: &[(&str, HttpVersion)] = &[("1.1", HttpVersion::Http11), ("2", HttpVersion::Http2)];
 const MEMBERSHIPS: &[(&str, Shown)] =
     &[("merge-policy", Shown::MergePolicy), ("mapped", Shown::Mapped), ("all", Shown::All)];
 
@@ -85,6 +86,7 @@ pub(super) fn destination(
     let retry_delays = section.or("retry_delays", "[\"15s\", \"30s\"]", |item| retry_delays(&item));
     let max_in_flight = section.or("max_in_flight", "64", |item| item.integer(1..=IN_FLIGHT_MAX));
     let max_rate = section.optional("max_rate").map_or(Some(None), |item| item.integer(1..=RATE_MAX).map(Some));
+    let http = section.or("http", "\"1.1\"", |item| item.choice(HTTP));
     let unreachable = section.or("unreachable", "\"hold\"", |item| item.choice(UNREACHABLE));
     let local_address = section.optional("local_address").map_or(Some(None), |item| local_address(&item).map(Some));
     let tls = section.required("tls").and_then(|item| client_tls(&item, places));
@@ -109,7 +111,7 @@ pub(super) fn destination(
         max_rate: max_rate?,
         unreachable: unreachable?,
         local_address: local_address?,
-        tls: tls?,
+        tls: tls?.with_http(http?),
     })
 }
 

@@ -223,9 +223,9 @@ impl Control {
         };
         let Met { status, outcome, detail, answer: _ } = sender.test(method, body).await;
         match status {
-            Some(status) => Ok((status, outcome)),
+            Some(status) => Ok((status, outcome.ok())),
             // Not processed: it would be sent again.
-            None => Err((outcome.unwrap_or(Outcome::Fault(Fault::Closed)), detail.unwrap_or_default())),
+            None => Err((outcome.unwrap_or_else(Outcome::Fault), detail.unwrap_or_default())),
         }
     }
 }

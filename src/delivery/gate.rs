@@ -318,7 +318,9 @@ fn status_of(fault: &Fault) -> Option<u16> {
         | Fault::Closed
         | Fault::NeverAccepted(_)
         | Fault::Failing
-        | Fault::Refusing => None,
+        | Fault::Refusing
+        | Fault::OtherHttp
+        | Fault::NotProcessed => None,
     }
 }
 

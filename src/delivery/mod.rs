@@ -317,7 +317,7 @@ impl Worker {
                 return self.show_state();
             }
         };
-        let outcome = outcome.expect("a POST goes on until it has an outcome");
+        let outcome = outcome.unwrap_or_else(Outcome::Fault);
         let detail = detail.as_deref();
         let (id, destination) = (claim.export.id, self.destination.id().clone());
         let was_held = self.gate.held().cloned();

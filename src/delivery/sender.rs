@@ -50,8 +50,8 @@ pub(super) struct Ended {
 pub(super) struct Met {
     /// The status, if it was answered.
     pub(super) status: Option<u16>,
-    /// What that means; `None` when it was certainly not processed.
-    pub(super) outcome: Option<Outcome>,
+    /// What that means; a fault of the destination, should that go on, when it was certainly not processed.
+    pub(super) outcome: Result<Outcome, Fault>,
     /// More words for it where an error has some.
     pub(super) detail: Option<String>,
     /// The beginning of the answer, unless it was delivered.
@@ -113,15 +113,23 @@ impl Sender {
         let mut headers = self.headers.clone();
         let key = HeaderValue::try_from(claim.export.id.to_string()).expect("a UUID is a header value");
         headers.insert("idempotency-key", key);
-        for _ in 0..=UNPROCESSED_MAX {
-            let met = self.request(Method::POST, headers.clone(), claim.body.clone()).await;
-            if let Some(outcome) = met.outcome {
+        let mut met = self.request(Method::POST, headers.clone(), claim.body.clone()).await;
+        for _ in 0..UNPROCESSED_MAX {
+            if met.outcome.is_ok() {
+                break;
+            }
+            met = self.request(Method::POST, headers.clone(), claim.body.clone()).await;
+        }
+        match met.outcome {
+            Ok(outcome) => {
                 let outcome = verdict::with_unreachable(self.destination.unreachable, outcome);
-                return Met { outcome: Some(outcome), ..met };
+                Met { outcome: Ok(outcome), ..met }
+            }
+            Err(fault) => {
+                let why = met.detail.unwrap_or_default();
+                Met::fault(fault, Some(format!("not processed {} times in a row: {why}", UNPROCESSED_MAX + 1)))
             }
         }
-        // Never written, so no fault of the export: the receiver closes its connections at once.
-        Met::fault(Fault::Closed, Some(format!("not processed {} times in a row", UNPROCESSED_MAX + 1)))
     }
 
     /// Sends a request that holds nothing of anybody.
@@ -159,7 +167,7 @@ impl Sender {
             return met;
         }
         tokens.not_accepted();
-        Met { outcome: Some(Outcome::Fault(Fault::Token(TokenFault::NotAccepted))), ..met }
+        Met { outcome: Ok(Outcome::Fault(Fault::Token(TokenFault::NotAccepted))), ..met }
     }
 
     async fn send_as(
@@ -183,7 +191,7 @@ impl Met {
             }
             Ok(Answer { status, body, .. }) => {
                 let answer = match &outcome {
-                    Some(Outcome::Delivered(_)) => Excerpt::default(),
+                    Ok(Outcome::Delivered(_)) => Excerpt::default(),
                     _ => Excerpt::of(&echo::without(body, authorization.map(HeaderValue::as_bytes), values)),
                 };
                 Self { status: Some(status), outcome, detail: None, answer }
@@ -192,7 +200,7 @@ impl Met {
     }
 
     fn fault(fault: Fault, detail: Option<String>) -> Self {
-        Self { status: None, outcome: Some(Outcome::Fault(fault)), detail, answer: Excerpt::default() }
+        Self { status: None, outcome: Ok(Outcome::Fault(fault)), detail, answer: Excerpt::default() }
     }
 
     fn refusal(Refusal { fault, detail }: Refusal) -> Self {

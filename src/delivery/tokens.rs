@@ -18,7 +18,10 @@ use super::{CONNECT_TIMEOUT, sender::UNPROCESSED_MAX};
 use crate::{
     clock::{Clock, Timestamp},
     destination::{Destination, DestinationId, OAuth2, TokenMtls},
-    tls::{Answer, ClientTls, HttpsUrl, Limits, MutualClient, MutualClientError, OfferingClient, Origin, PostError},
+    tls::{
+        Answer, ClientTls, HttpVersion, HttpsUrl, Limits, MutualClient, MutualClientError, OfferingClient, Origin,
+        PostError,
+    },
     token::{self, Access, Ask, Refusal, Token, TokenFault, TokenRequest},
 };
 
@@ -93,6 +96,8 @@ impl Tokens {
         clock: Clock,
     ) -> Result<Self, MutualClientError> {
         let limits = Limits { connect: CONNECT_TIMEOUT, answer: *timeout };
+        // One request in a while needs no HTTP/2, and an endpoint of somebody else may not speak it.
+        let tls = &tls.clone().with_http(HttpVersion::Http11);
         // What it is reached from is no news of the destination.
         let origin = Origin::new(destination.local_address);
         let client = match token_mtls {
@@ -177,7 +182,7 @@ impl Shared {
     async fn ask(&self, ask: Ask<'_>) -> Result<Token, Refusal> {
         let mut answer = self.ask_once(ask).await;
         for _ in 0..UNPROCESSED_MAX {
-            if !matches!(answer, Err(PostError::NotSent(_))) {
+            if !matches!(answer, Err(PostError::NotSent(_) | PostError::NotProcessed(_))) {
                 break;
             }
             answer = self.ask_once(ask).await;
@@ -241,13 +246,15 @@ fn fault(error: &PostError) -> TokenFault {
     match error {
         PostError::Connect(_) => TokenFault::Unreachable,
         PostError::ServerNotTrusted(_) => TokenFault::NotTrusted,
-        PostError::Handshake(_) => TokenFault::Handshake,
+        PostError::Handshake(_) | PostError::OtherHttp(_) => TokenFault::Handshake,
         PostError::NotMutual(_) => TokenFault::NotMutual,
         PostError::ClientCertificateRefused(_) => TokenFault::CertificateRefused,
         PostError::NotHttp(_) | PostError::AnswerTooLarge => TokenFault::BadAnswer,
-        PostError::ClosedUnanswered(_) | PostError::Lost(_) | PostError::NotSent(_) | PostError::Timeout(_) => {
-            TokenFault::NoAnswer
-        }
+        PostError::ClosedUnanswered(_)
+        | PostError::Lost(_)
+        | PostError::NotSent(_)
+        | PostError::NotProcessed(_)
+        | PostError::Timeout(_) => TokenFault::NoAnswer,
     }
 }
 

@@ -11,11 +11,14 @@ use crate::{
 /// The longest `Retry-After` that is honoured: a receiver's mistake must not stop a destination for a day.
 const THROTTLE_MAX: Duration = Duration::from_secs(600);
 
-/// What an answer, or the lack of one, means for the export and its destination. `None`: the protocol says that the request
-/// was not processed, so it may be sent again at once.
-pub(super) fn outcome(result: &Result<Answer, PostError>) -> Option<Outcome> {
+/// What an answer, or the lack of one, means for the export and its destination.
+///
+/// # Errors
+/// The protocol says that the request was not processed, so it may be sent again at once. A destination where that goes on and on has
+/// this fault.
+pub(super) fn outcome(result: &Result<Answer, PostError>) -> Result<Outcome, Fault> {
     match result {
-        Ok(answer) => Some(of_answer(answer)),
+        Ok(answer) => Ok(of_answer(answer)),
         Err(error) => of_error(error),
     }
 }
@@ -54,8 +57,8 @@ fn throttle(answer: &Answer) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds).min(THROTTLE_MAX))
 }
 
-fn of_error(error: &PostError) -> Option<Outcome> {
-    Some(match error {
+fn of_error(error: &PostError) -> Result<Outcome, Fault> {
+    Ok(match error {
         PostError::Connect(_) => Outcome::Fault(Fault::Unreachable),
         PostError::ServerNotTrusted(_) => Outcome::Fault(Fault::NotTrusted),
         PostError::Handshake(_) => Outcome::Fault(Fault::Handshake),
@@ -65,7 +68,10 @@ fn of_error(error: &PostError) -> Option<Outcome> {
         PostError::Lost(_) => Outcome::Retryable(Trouble::Lost),
         PostError::Timeout(_) => Outcome::Retryable(Trouble::Timeout),
         PostError::NotHttp(_) | PostError::AnswerTooLarge => Outcome::Retryable(Trouble::BadAnswer),
-        PostError::NotSent(_) => return None,
+        PostError::OtherHttp(_) => Outcome::Fault(Fault::OtherHttp),
+        // Never written, so no fault of the export: the receiver closes its connections at once.
+        PostError::NotSent(_) => return Err(Fault::Closed),
+        PostError::NotProcessed(_) => return Err(Fault::NotProcessed),
     })
 }
 
@@ -107,8 +113,10 @@ mod tests {
 
     #[test]
     fn only_what_was_certainly_not_processed_is_sent_again_at_once() {
-        assert_eq!(outcome(&Err(PostError::NotSent(String::new()))), None);
-        assert_eq!(outcome(&Err(PostError::Lost(String::new()))), Some(Outcome::Retryable(Trouble::Lost)));
-        assert_eq!(outcome(&Err(PostError::ClosedUnanswered(String::new()))), Some(Outcome::Fault(Fault::Closed)));
+        let met = |error: fn(String) -> PostError| outcome(&Err(error(String::new())));
+        assert_eq!(met(PostError::NotSent), Err(Fault::Closed));
+        assert_eq!(met(PostError::NotProcessed), Err(Fault::NotProcessed));
+        assert_eq!(met(PostError::Lost), Ok(Outcome::Retryable(Trouble::Lost)));
+        assert_eq!(met(PostError::ClosedUnanswered), Ok(Outcome::Fault(Fault::Closed)));
     }
 }

@@ -444,7 +444,7 @@ async fn store_in_use_and_store_of_a_later_version_are_refused() {
     assert!(matches!(StoreOwner::open(dir.path(), &[], &Keeping::default()), Err(StoreError::InUse(_))));
     owner.close();
 
-    fs::write(dir.path().join("FORMAT"), "4\n").unwrap();
+    fs::write(dir.path().join("FORMAT"), "5\n").unwrap();
 
     assert!(
         matches!(StoreOwner::open(dir.path(), &[], &Keeping::default()), Err(StoreError::Newer { found, .. }) if found == "4")

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use reqwest::{Method, header::HeaderMap};
 
 /// What is set on each connection; the probe sets the same.
-pub(super) use super::exchange::{alpn, config};
+pub(super) use super::exchange::config;
 use super::{
     ClientTls, HttpsUrl, Origin, PostError,
     exchange::{ANSWER_BYTES_MAX, Answer, Exchange, Limits, MutualClientError},

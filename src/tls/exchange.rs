@@ -11,11 +11,12 @@ use reqwest::{
 use rustls::{ClientConfig, client::Resumption, pki_types::UnixTime, time_provider::TimeProvider};
 
 use super::{
-    ClientTls, Credentials, HttpsUrl, Origin, PostError, Validity,
+    ClientTls, Credentials, HttpVersion, HttpsUrl, Origin, PostError, Validity,
     policy::Judge,
     proof::{Demand, ProofLayer, ProvingResolver},
     provider,
     unanswered::Unanswered,
+    under_way::UnderWay,
     writing::ReportingBody,
 };
 use crate::clock::{Clock, Timestamp};
@@ -28,18 +29,17 @@ const IDLE: Duration = Duration::from_secs(4);
 /// only then; more than this is a fault or a flood.
 pub(super) const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
-/// Most header lines of an answer. Their bytes are bounded by the connection's read buffer, 417,792 bytes in hyper 1.
-const ANSWER_HEADERS_MAX: usize = 100;
-
 /// Longest `Retry-After` passed on, in bytes. A date has 29; what is longer is neither a date nor a sensible number.
 const RETRY_AFTER_BYTES_MAX: usize = 64;
 
 /// Connections of one kind. Clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct Exchange {
-    http: Client,
+    client: Client,
+    http: HttpVersion,
     limits: Limits,
     unanswered: Unanswered,
+    under_way: UnderWay,
 }
 
 /// How long a request may take.
@@ -92,15 +92,14 @@ impl Exchange {
         clock: Clock,
         demand: Demand,
     ) -> Result<Self, MutualClientError> {
-        let unanswered = Unanswered::default();
+        let (http, unanswered) = (tls.policy.http, Unanswered::default());
+        let proof = ProofLayer { demand, http, unanswered: unanswered.clone(), origin: origin.clone() };
         // Defaults are repeated where a changed one would hurt.
-        let http = Client::builder()
+        let client = Client::builder()
             .tls_backend_preconfigured(config(tls, clock).map_err(MutualClientError::Tls)?)
-            .connector_layer(ProofLayer { demand, unanswered: unanswered.clone(), origin: origin.clone() })
+            .connector_layer(proof)
             .local_address(origin.fixed())
             .https_only(true)
-            .http1_only()
-            .http1_max_headers(ANSWER_HEADERS_MAX)
             // A proxy from the environment would see names, and ours is not to choose by accident.
             .no_proxy()
             // Another address is another destination: a person's decision, never an answer's.
@@ -112,10 +111,9 @@ impl Exchange {
             .retry(retry::never())
             .connect_timeout(limits.connect)
             .pool_idle_timeout(IDLE)
-            .tcp_nodelay(true)
-            .build()
-            .map_err(MutualClientError::Http)?;
-        Ok(Self { http, limits, unanswered })
+            .tcp_nodelay(true);
+        let client = http.set_up(client).build().map_err(MutualClientError::Http)?;
+        Ok(Self { client, http, limits, unanswered, under_way: UnderWay::default() })
     }
 
     /// Sends a request once, and keeps at most so many bytes of the answer's body.
@@ -127,27 +125,46 @@ impl Exchange {
         body: Bytes,
         kept_bytes_max: usize,
     ) -> Result<Answer, PostError> {
-        let (body, begun) = ReportingBody::new(body);
-        let request = self.http.request(method, url.as_url().clone()).headers(headers).body(Body::wrap(body));
-        let mut exchange = pin!(self.exchange(request, kept_bytes_max));
-        tokio::select! {
-            biased;
-            outcome = &mut exchange => return outcome,
-            _ = begun => {}
-            () = tokio::time::sleep(self.limits.connect) => {
-                return Err(PostError::Connect(format!("no connection within {:?}", self.limits.connect)));
+        let is_body_promised = method != Method::HEAD;
+        let (body, mut begun) = ReportingBody::new(body, self.http);
+        let request = self.client.request(method, url.as_url().clone()).headers(headers).body(Body::wrap(body));
+        let mut exchange = pin!(self.exchange(request, is_body_promised, kept_bytes_max));
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut exchange => return outcome.map_err(|error| match (self.http, begun.try_recv()) {
+                    (HttpVersion::Http2, Err(_)) => error.unbegun(),
+                    (HttpVersion::Http2, Ok(())) | (HttpVersion::Http11, _) => error,
+                }),
+                _ = &mut begun => break,
+                () = tokio::time::sleep(self.limits.connect) => {}
+            }
+            // A server that allows few requests at once makes the others wait; each of those ends in time.
+            if self.http == HttpVersion::Http11 || self.under_way.is_empty() {
+                let what = match self.http {
+                    HttpVersion::Http11 => "no connection",
+                    HttpVersion::Http2 => "no connection that takes a request",
+                };
+                return Err(PostError::Connect(format!("{what} within {:?}", self.limits.connect)));
             }
         }
+        let _counted = self.under_way.enter();
         match tokio::time::timeout(self.limits.answer, exchange).await {
             Ok(outcome) => outcome,
             Err(_) => Err(PostError::Timeout(self.limits.answer)),
         }
     }
 
-    async fn exchange(&self, request: RequestBuilder, kept_bytes_max: usize) -> Result<Answer, PostError> {
+    async fn exchange(
+        &self,
+        request: RequestBuilder,
+        is_body_promised: bool,
+        kept_bytes_max: usize,
+    ) -> Result<Answer, PostError> {
         let mut response = request.send().await.map_err(|error| PostError::sending(error, &self.unanswered))?;
         self.unanswered.answered(&response);
         let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
+        let promised = response.content_length().filter(|_| is_body_promised);
         let mut answer = Answer { status, retry_after, body: Vec::new() };
         let mut bytes_left = ANSWER_BYTES_MAX;
         while let Some(chunk) = response.chunk().await.map_err(PostError::reading)? {
@@ -155,7 +172,12 @@ impl Exchange {
             let room = kept_bytes_max.saturating_sub(answer.body.len());
             answer.body.extend_from_slice(&chunk[..chunk.len().min(room)]);
         }
-        Ok(answer)
+        let got = ANSWER_BYTES_MAX - bytes_left;
+        // By HTTP/2 a server may take back the rest, which is no error of the stream.
+        match promised.filter(|promised| u64::try_from(got).is_ok_and(|got| got < *promised)) {
+            Some(promised) => Err(PostError::ended_early(got, promised)),
+            None => Ok(answer),
+        }
     }
 }
 
@@ -173,7 +195,7 @@ pub(super) fn config(tls: &ClientTls, clock: Clock) -> Result<ClientConfig, rust
     // A resumed handshake asks for no certificate, and early data goes out before anything is proven.
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
-    config.alpn_protocols = alpn();
+    config.alpn_protocols = tls.policy.http.alpn();
     Ok(config)
 }
 
@@ -193,11 +215,6 @@ impl TimeProvider for Present {
         let time = mark.filter(|mark| is_ours_valid(*mark) || !is_ours_valid(now)).unwrap_or(now);
         Some(UnixTime::since_unix_epoch(time.since(Timestamp::default())))
     }
-}
-
-/// The one protocol that is spoken inside TLS.
-pub(super) fn alpn() -> Vec<Vec<u8>> {
-    vec![b"http/1.1".to_vec()]
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<String> {

@@ -4,7 +4,8 @@
 //! Not one byte of a request is written to a connection unless, in that connection's own handshake,
 //! - the server's chain and name verified against the destination's roots, over TLS 1.3 (or 1.2 where its settings say so), and a pinned key is in
 //!   that chain where keys are pinned, and
-//! - the server asked for our certificate, in a way that our key can answer.
+//! - the server asked for our certificate, in a way that our key can answer, and
+//! - where HTTP/2 is to be spoken, the server chose it.
 //!
 //! There is no switch that turns this off. [`MutualClient`] is the only HTTP client that takes a body; it cannot be made
 //! without [`ClientTls`], which cannot be made without a certificate, its key and roots. `clippy.toml` bans the ways
@@ -31,12 +32,14 @@
 //! Revocation lists and OCSP: a private authority's answer is a short lifetime, and an air-gapped site cannot ask.
 //! Whether the *receiver* verifies the certificate it asked for, nobody can see from here.
 
+mod alert;
 pub mod answer;
 pub mod bundle;
 mod client;
 mod credentials;
 mod exchange;
 pub(crate) mod file;
+mod http;
 pub mod issue;
 pub mod listener;
 mod offering;
@@ -47,6 +50,7 @@ pub mod probe;
 mod proof;
 mod roots;
 mod unanswered;
+mod under_way;
 mod url;
 pub mod verify;
 mod writing;
@@ -63,6 +67,7 @@ pub use self::{
     client::MutualClient,
     credentials::{Credentials, CredentialsError, Dated, Validity},
     exchange::{Answer, Limits, MutualClientError},
+    http::HttpVersion,
     offering::OfferingClient,
     origin::Origin,
     policy::{MinVersion, Policy},
@@ -143,6 +148,17 @@ impl ClientTls {
     /// The same with another policy.
     pub fn with_policy(self, policy: Policy) -> Self {
         Self { policy, ..self }
+    }
+
+    /// The same with another version of HTTP inside.
+    pub fn with_http(self, http: HttpVersion) -> Self {
+        let policy = Policy { http, ..self.policy.clone() };
+        self.with_policy(policy)
+    }
+
+    /// What is spoken inside.
+    pub fn http(&self) -> HttpVersion {
+        self.policy.http
     }
 
     /// The pair that `cert install` kept beside the files when it replaced them, with the same roots.

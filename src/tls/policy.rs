@@ -1,4 +1,4 @@
-//! What a connection must be beyond verified and mutual: a version of TLS, and a key that was agreed on.
+//! What a connection must be beyond verified and mutual: a version of TLS and of HTTP, and a key that was agreed on.
 
 use std::{fmt, sync::Arc};
 
@@ -15,7 +15,7 @@ use rustls::{
 use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 use x509_parser::asn1_rs::{Sequence, ToDer};
 
-use super::provider;
+use super::{HttpVersion, provider};
 use crate::{certificate::Fingerprint, clock::Clock};
 
 /// What a connection must be beyond verified and mutual.
@@ -25,6 +25,8 @@ pub struct Policy {
     pub min_version: MinVersion,
     /// Public keys with their algorithms, by SHA-256: one of them must be in the verified chain. None: any will do.
     pub pins: Arc<[Fingerprint]>,
+    /// What is spoken inside.
+    pub http: HttpVersion,
 }
 
 /// The oldest version of TLS that will do.

@@ -5,7 +5,12 @@ use std::{error::Error, io, iter, time::Duration};
 use hyper_util::client::legacy;
 use rustls::{AlertDescription, CertificateError, OtherError};
 
-use super::{proof::NotMutual, unanswered::Unanswered};
+use super::{
+    alert::{REFUSALS, refusal_in},
+    http::NotChosen,
+    proof::NotMutual,
+    unanswered::Unanswered,
+};
 
 /// Longest description kept, in characters: a server's certificate may have hundreds of names, and errors are stored.
 const TEXT_CHARS_MAX: usize = 400;
@@ -23,6 +28,9 @@ pub enum PostError {
     /// TLS does not come about for another reason, for example because the server has only older versions. Nothing was sent.
     #[error("TLS handshake failed: {0}")]
     Handshake(String),
+    /// The server does not speak the version of HTTP that is to be spoken. Of the request nothing was processed.
+    #[error("server speaks another version of HTTP: {0}")]
+    OtherHttp(String),
     /// The server did not ask for our certificate. Nothing was sent.
     #[error("connection is not mutual TLS: {0}")]
     NotMutual(NotMutual),
@@ -39,10 +47,13 @@ pub enum PostError {
     /// it is very fast (some 4 in 1000); sent again, it shows itself.
     #[error("connection closed before the request was written: {0}")]
     NotSent(String),
+    /// The server says, by HTTP/2, that it has not processed the request and will not.
+    #[error("request was not processed: {0}")]
+    NotProcessed(String),
     /// No whole answer in time. The request may have been seen.
     #[error("no whole answer within {0:?}")]
     Timeout(Duration),
-    /// What came back is not HTTP/1.
+    /// What came back is not HTTP.
     #[error("answer is not HTTP: {0}")]
     NotHttp(String),
     /// Headers or body of the answer are beyond the bound.
@@ -63,10 +74,14 @@ impl PostError {
         // Without the connection's data the error is of its very start: only then hyper-util has none.
         let connection = find::<legacy::Error>(&error).and_then(legacy::Error::connect_info);
         let never_answered = connection.is_none_or(|connection| unanswered.failed(connection));
+        if let Some(meant) = find::<h2::Error>(&error).and_then(|error| Self::of_frame(error, &text)) {
+            return meant;
+        }
         match (find::<rustls::Error>(&error), find::<hyper::Error>(&error)) {
             (Some(rustls::Error::AlertReceived(alert)), _) if refuses_certificate(*alert) => {
                 Self::ClientCertificateRefused(text)
             }
+            _ if refusal_in(&text).is_some() => Self::ClientCertificateRefused(text),
             (_, Some(error)) if error.is_canceled() || error.is_closed() => Self::NotSent(text),
             (_, Some(error)) if error.is_parse_too_large() => Self::AnswerTooLarge,
             (_, Some(error)) if error.is_parse() => Self::NotHttp(text),
@@ -76,12 +91,41 @@ impl PostError {
         }
     }
 
+    /// Of what a server said in a frame of HTTP/2, or what was found wrong with its frames; `None` when it said nothing.
+    fn of_frame(error: &h2::Error, text: &str) -> Option<Self> {
+        let text = text.to_owned();
+        match error.reason()? {
+            h2::Reason::HTTP_1_1_REQUIRED if error.is_remote() => Some(Self::OtherHttp(text)),
+            h2::Reason::REFUSED_STREAM if error.is_remote() => Some(Self::NotProcessed(text)),
+            // A stream learns of a GOAWAY only when it is beyond the last one that the server has looked at.
+            _ if error.is_go_away() && error.is_remote() => Some(Self::NotProcessed(text)),
+            _ if error.is_remote() => Some(Self::Lost(text)),
+            _ => Some(Self::NotHttp(text)),
+        }
+    }
+
     /// Of an error met in the answer's body.
     pub(super) fn reading(error: reqwest::Error) -> Self {
         Self::Lost(text(&error))
     }
 
+    /// Of an exchange that broke off before the first byte of its body was taken up, on a connection that others share.
+    pub(super) fn unbegun(self) -> Self {
+        match self {
+            Self::ClosedUnanswered(text) | Self::Lost(text) => Self::NotSent(text),
+            other => other,
+        }
+    }
+
+    /// Of an answer's body that ended before its length.
+    pub(super) fn ended_early(got: usize, promised: u64) -> Self {
+        Self::Lost(format!("the answer's body ended after {got} of {promised} bytes"))
+    }
+
     fn connecting(error: &reqwest::Error, text: String) -> Self {
+        if find::<NotChosen>(error).is_some() {
+            return Self::OtherHttp(text);
+        }
         // The innermost: those around it only say that something else went wrong.
         let io = chain(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).last();
         match (find::<rustls::Error>(error), io.map(io::Error::kind)) {
@@ -90,6 +134,7 @@ impl PostError {
                 Self::ServerNotTrusted(why.to_string())
             }
             (Some(rustls::Error::InvalidCertificate(_)), _) => Self::ServerNotTrusted(text),
+            (Some(rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)), _) => Self::OtherHttp(text),
             // In TLS 1.2 the server sees our certificate before the handshake ends; in TLS 1.3 nobody sends these so early.
             (Some(rustls::Error::AlertReceived(alert)), _)
                 if refuses_certificate(*alert) && *alert != AlertDescription::HandshakeFailure =>
@@ -104,24 +149,9 @@ impl PostError {
     }
 }
 
-/// Whether an alert after the handshake says that our certificate was not taken. The general ones are among them: as the
-/// first word after a handshake that was fine for us, they can be about nothing else.
+/// Whether an alert after the handshake says that our certificate was not taken.
 fn refuses_certificate(alert: AlertDescription) -> bool {
-    use AlertDescription as A;
-    matches!(
-        alert,
-        A::CertificateRequired
-            | A::NoCertificate
-            | A::BadCertificate
-            | A::UnsupportedCertificate
-            | A::CertificateRevoked
-            | A::CertificateExpired
-            | A::CertificateUnknown
-            | A::UnknownCA
-            | A::AccessDenied
-            | A::DecryptError
-            | A::HandshakeFailure
-    )
+    REFUSALS.contains(&alert)
 }
 
 /// Finds the first cause of a type.

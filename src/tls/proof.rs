@@ -12,7 +12,7 @@ use hyper_util::client::legacy::connect::Connection;
 use rustls::{SignatureScheme, client::ResolvesClientCert, sign::CertifiedKey};
 use tower::{BoxError, Layer, Service};
 
-use super::{origin::Origin, unanswered::Unanswered};
+use super::{HttpVersion, origin::Origin, unanswered::Unanswered};
 
 tokio::task_local! {
     /// What the server of the dial in progress has asked. Set anew for each dial, and by nobody but our resolver.
@@ -47,6 +47,8 @@ pub(super) struct ProvingResolver(pub(super) Arc<CertifiedKey>);
 pub(super) struct ProofLayer {
     /// What servers must do.
     pub(super) demand: Demand,
+    /// What is spoken to them.
+    pub(super) http: HttpVersion,
     /// Told of each connection that passes, as is the next.
     pub(super) unanswered: Unanswered,
     pub(super) origin: Origin,
@@ -105,7 +107,7 @@ where
 
     fn call(&mut self, target: R) -> Self::Future {
         let dial = self.connector.call(target);
-        let ProofLayer { demand, unanswered, origin } = self.layer.clone();
+        let ProofLayer { demand, http, unanswered, origin } = self.layer.clone();
         // The scope goes with the future, so the note is this dial's own whichever task drives it.
         Box::pin(ASKED.scope(Cell::new(Asked::Not), async move {
             let connection = dial.await?;
@@ -115,6 +117,7 @@ where
                 (Demand::AsksForOurs, Asked::Unanswerably) => return Err(NotMutual::NoCommonSignature.into()),
             }
             let connected = connection.connected();
+            http.agreed(&connected)?;
             unanswered.insert(&connected);
             origin.note(&connected);
             Ok(connection)

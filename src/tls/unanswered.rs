@@ -13,7 +13,8 @@ use std::{
 use hyper_util::client::legacy::connect::{Connected, HttpInfo};
 use reqwest::Response;
 
-/// Most connections remembered. They go when they answer or fail; left over are those that close unused in the pool.
+/// Most connections remembered. They go when they answer or fail; left over are those that close unused in the pool, and those of HTTP/2
+/// that failed.
 /// At this number any one is forgotten, which makes its close count as a lost connection.
 const CONNECTIONS_MAX: usize = 1024;
 
@@ -45,9 +46,13 @@ impl Unanswered {
         }
     }
 
-    /// A connection failed. Says whether it went without ever answering.
+    /// A connection failed. Says whether it went without ever answering: to each of those whose requests shared it.
     pub(super) fn failed(&self, connection: &Connected) -> bool {
-        Ends::of(connection).is_some_and(|ends| self.remove(&ends))
+        let Some(ends) = Ends::of(connection) else { return false };
+        match connection.is_negotiated_h2() {
+            true => self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&ends),
+            false => self.remove(&ends),
+        }
     }
 
     fn remove(&self, ends: &Ends) -> bool {

@@ -1,4 +1,7 @@
 //! Tells the moment at which a request begins to be written: from then on the answer's time runs.
+//!
+//! By HTTP/1.1 that is when the connection first asks for the body. By HTTP/2 it asks for a piece long before there is a stream for it, but
+//! for the next one only when that is on its way: so the first piece is a single byte.
 
 use std::{
     convert::Infallible,
@@ -10,10 +13,14 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::oneshot;
 
+use super::HttpVersion;
+
 /// A request's body that reports when the connection takes it up.
 #[derive(Debug)]
 pub(super) struct ReportingBody {
     bytes: Bytes,
+    /// What is handed out before writing has begun.
+    ahead: usize,
     begun: Option<oneshot::Sender<()>>,
 }
 
@@ -22,9 +29,13 @@ pub(super) type Begun = oneshot::Receiver<()>;
 
 impl ReportingBody {
     /// A body, and what waits for its being written.
-    pub(super) fn new(bytes: Bytes) -> (Self, Begun) {
+    pub(super) fn new(bytes: Bytes, http: HttpVersion) -> (Self, Begun) {
         let (sender, begun) = oneshot::channel();
-        (Self { bytes, begun: Some(sender) }, begun)
+        let ahead = match http {
+            HttpVersion::Http11 => 0,
+            HttpVersion::Http2 => bytes.len().min(1),
+        };
+        (Self { bytes, ahead, begun: Some(sender) }, begun)
     }
 }
 
@@ -34,6 +45,10 @@ impl Body for ReportingBody {
 
     fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let this = self.get_mut();
+        if this.ahead > 0 {
+            let piece = this.bytes.split_to(std::mem::take(&mut this.ahead));
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
         if let Some(begun) = this.begun.take() {
             // An error means that nobody waits any more.
             let _ = begun.send(());

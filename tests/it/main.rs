@@ -16,6 +16,7 @@ mod disk_full;
 mod faults;
 mod format;
 mod hold;
+mod http2;
 mod init;
 mod inlet;
 mod memory;

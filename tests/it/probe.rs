@@ -16,7 +16,7 @@ use tokio::{
 use crate::support::{
     appliance::{Appliance, command},
     pki::{HOST, Pki, expired, valid},
-    receiver::{Receiver, SetUp},
+    receiver::{HTTP1, HTTP2, Receiver, SetUp},
     reply::Reply,
     socket::Done,
 };
@@ -182,7 +182,7 @@ async fn answers_of_every_kind_are_read_in_bounds() {
         (Reply::status(403), 0, "yes", "status 403"),
         (Reply::status(495), 1, "no", "status 495"),
         (Reply::EndlessHead, 0, "yes", "status 200"),
-        (Reply::Garbage, 0, "unclear", "the answer is not HTTP/1"),
+        (Reply::Garbage, 0, "unclear", "the answer is not HTTP"),
         (Reply::Silent, 0, "unclear", "no answer in time"),
         (Reply::Close, 1, "no", "connection closed"),
     ] {
@@ -192,6 +192,29 @@ async fn answers_of_every_kind_are_read_in_bounds() {
 
         let [accepted, answered] = ["accepts", "answer_with_certificate"].map(|field| report[field].as_str().unwrap());
         assert_eq!((found, accepted, answered), (code, accepts, answer), "{reply:?}: {done:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn destination_is_probed_and_tested_by_its_version_of_http() {
+    let pki = Pki::lasting(LONG);
+    for (http, speaking, is_good) in
+        [("2", HTTP2, true), ("2", HTTP1, false), ("1.1", HTTP1, true), ("1.1", HTTP2, false)]
+    {
+        let receiver = Receiver::set_up(&pki).speaking(speaking).start().await;
+        let setting = format!("http = {http:?}");
+        let mut postern = Appliance::set_up(&pki).with(&setting).destination("crm", &receiver.url()).start().await;
+
+        let probed = postern.verb(&["cert", "probe", "crm", "--json"]).json();
+        let tested = postern.verb(&["destination", "test", "crm", "--json"]).json();
+
+        let (delivers, found) = if is_good { ("yes", vec![]) } else { ("no", vec!["other_http_version"]) };
+        assert_eq!((&probed["delivers"], ids(&probed)), (&json!(delivers), found), "{http} {speaking:?}: {probed:#}");
+        let (status, outcome) =
+            if is_good { (json!(200), Value::Null) } else { (Value::Null, "other_http_version".into()) };
+        assert_eq!((&tested["status"], &tested["outcome"]), (&status, &outcome), "{http} {speaking:?}: {tested:#}");
+        assert!(receiver.requests().iter().all(|request| request.method == "HEAD" && request.path == "/in"));
+        assert!(postern.stop().await.success());
     }
 }
 

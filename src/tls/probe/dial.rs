@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::{AlertDescription, ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, lookup_host},
@@ -11,11 +11,12 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{
-    Place,
+    Place, head,
     hello::{self, Hello, Suite},
     observed::{Broken, words},
     tap::{Tap, other_protocol},
 };
+use crate::tls::HttpVersion;
 
 /// How long a server is listened to before it is asked anything: a TLS 1.3 server that refuses a client says so right after
 /// the handshake, and a request on its way then can cost us that word.
@@ -32,6 +33,7 @@ pub(super) struct Line {
     address: SocketAddr,
     addresses: usize,
     timeout: Duration,
+    http: HttpVersion,
 }
 
 /// A connection whose handshake is done.
@@ -41,8 +43,8 @@ pub(super) struct Secured {
 }
 
 impl Line {
-    /// Finds the first address that takes a connection. The name may take `timeout`, and so may all connections together.
-    pub(super) async fn connect(place: &Place, timeout: Duration) -> Result<Self, String> {
+    /// Finds the first address that takes a connection; this version of HTTP is to be spoken there. The name may take `timeout`, and so may all connections together.
+    pub(super) async fn connect(place: &Place, timeout: Duration, http: HttpVersion) -> Result<Self, String> {
         let lookup = lookup_host((place.host.as_str(), place.port));
         let looked_up = time::timeout(timeout, lookup).await;
         let addresses: Vec<SocketAddr> = match looked_up {
@@ -56,7 +58,7 @@ impl Line {
         let mut why = "the name has no address".to_owned();
         for &address in tried {
             why = match time::timeout(share, TcpStream::connect(address)).await {
-                Ok(Ok(_)) => return Ok(Self { address, addresses: addresses.len(), timeout }),
+                Ok(Ok(_)) => return Ok(Self { address, addresses: addresses.len(), timeout, http }),
                 Ok(Err(error)) => format!("{address}: {error}"),
                 Err(_) => format!("{address}: no connection within {share:?}"),
             };
@@ -83,8 +85,15 @@ impl Line {
         let stream = Tap::new(self.dial(until).await?);
         let handshake = TlsConnector::from(settings).connect(name.clone(), stream).into_fallible();
         match timeout_at(until, handshake).await {
-            Ok(Ok(stream)) => Ok(Secured { stream, until }),
-            Ok(Err((error, tap))) => Err(tap.heard().other_protocol().map_or_else(|| broken(&error), Broken::NotTls)),
+            Ok(Ok(stream)) => match (self.http, chose_http2(&stream)) {
+                (HttpVersion::Http2, false) => Err(Broken::OtherHttp(self.http)),
+                (HttpVersion::Http11, _) | (HttpVersion::Http2, true) => Ok(Secured { stream, until }),
+            },
+            Ok(Err((error, tap))) => Err(match (tap.heard().other_protocol(), broken(&error)) {
+                (Some(other), _) => Broken::NotTls(other),
+                (None, Broken::Alert(AlertDescription::NoApplicationProtocol)) => Broken::OtherHttp(self.http),
+                (None, broken) => broken,
+            }),
             Err(_) => Err(Broken::Silent),
         }
     }
@@ -126,6 +135,9 @@ impl Secured {
         if let Ok(heard) = time::timeout(LISTEN, read_more(stream, &mut answer)).await {
             heard?;
         }
+        if chose_http2(stream) {
+            return timeout_at(*until, head::ask(stream, answer, host, path)).await.unwrap_or(Err(Broken::Silent));
+        }
         let version = env!("CARGO_PKG_VERSION");
         let request = format!(
             "HEAD {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: postern/{version}\r\naccept: */*\r\n\
@@ -150,6 +162,10 @@ impl Secured {
         let (tap, _) = self.stream.get_ref();
         tap.heard().is_handshake_asked_again()
     }
+}
+
+fn chose_http2(stream: &TlsStream<Tap>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(b"h2")
 }
 
 /// The status of an HTTP/1 answer; None while too little of it is there.

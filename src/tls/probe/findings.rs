@@ -11,6 +11,8 @@ use crate::{certificate::Certificate, clock::Timestamp, tls::Validity};
 const EXPIRY_DAYS: i64 = 30;
 
 const REQUIRE: &str = "make the server require it (nginx: ssl_verify_client on; HAProxy: verify required)";
+const OTHER_HTTP: &str =
+    "set `http` of the destination to the version that the receiver speaks, or have it offer this one (ALPN)";
 const ASK_EARLIER: &str =
     "make the server ask in the handshake (Apache: SSLVerifyClient outside of Location and Directory)";
 
@@ -84,6 +86,10 @@ impl Sight<'_> {
             Broken::NotTls(what) => {
                 let remedy = "give the port on which the server speaks TLS";
                 return held("not_tls", format!("the server speaks {what}, not TLS"), remedy);
+            }
+            Broken::OtherHttp(wanted) => {
+                let what = format!("the server does not speak HTTP/{}", wanted.as_str());
+                return held("other_http_version", what, OTHER_HTTP);
             }
             Broken::Silent if !self.look.is_taken() => {
                 let remedy = "check that the port is the right one, and that nothing on the way swallows TLS";

@@ -15,7 +15,7 @@ use rustls::{
 };
 
 use super::observed::{Asked, Seen, words};
-use crate::tls::{client, provider};
+use crate::tls::{HttpVersion, provider};
 
 /// A look: its settings, and what the one handshake with them showed.
 pub(super) struct Looking {
@@ -24,9 +24,13 @@ pub(super) struct Looking {
 }
 
 impl Looking {
-    /// With the versions that are offered, and the roots against which the server is judged.
+    /// With the versions of TLS and HTTP that are offered, and the roots against which the server is judged.
     #[expect(clippy::disallowed_methods, reason = "to look at servers that would be refused; carries nothing of ours")]
-    pub(super) fn new(versions: &[&'static SupportedProtocolVersion], roots: &Arc<RootCertStore>) -> Self {
+    pub(super) fn new(
+        versions: &[&'static SupportedProtocolVersion],
+        roots: &Arc<RootCertStore>,
+        http: &[HttpVersion],
+    ) -> Self {
         let judge = WebPkiServerVerifier::builder_with_provider(Arc::clone(roots), provider())
             .build()
             .expect("roots that were loaded hold one at least, and there is no revocation list");
@@ -39,7 +43,7 @@ impl Looking {
             .with_client_cert_resolver(notes.clone());
         // A resumed handshake would show nothing.
         settings.resumption = Resumption::disabled();
-        settings.alpn_protocols = client::alpn();
+        settings.alpn_protocols = http.iter().flat_map(|http| http.alpn()).collect();
         Self { settings: Arc::new(settings), notes }
     }
 

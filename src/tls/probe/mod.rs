@@ -19,6 +19,7 @@
 
 mod dial;
 mod findings;
+mod head;
 mod hello;
 mod judge;
 mod looking;
@@ -44,7 +45,7 @@ pub use self::{
     report::{Accepts, Delivers, Finding, Report, Requires, ServerCertificate, Severity, TlsVersion, VersionSeen},
     target::{NotATarget, Place, Target, TrustedRoots},
 };
-use super::{ClientTls, client, roots};
+use super::{ClientTls, HttpVersion, client, roots};
 use crate::clock::{Clock, Timestamp};
 
 /// Why there is no chain of a server.
@@ -69,9 +70,10 @@ pub async fn probe(target: &Target, timeout: Duration, now: Timestamp) -> Report
 /// [`NoChain`].
 pub async fn chain_of(place: &Place, timeout: Duration) -> Result<Vec<Vec<u8>>, NoChain> {
     let name = place.name().map_err(|error| NoChain::Unreachable(error.to_string()))?;
-    let line = Line::connect(place, timeout).await.map_err(NoChain::Unreachable)?;
+    let line = Line::connect(place, timeout, HttpVersion::Http11).await.map_err(NoChain::Unreachable)?;
     let roots = Arc::new(roots::public());
-    let looking = Looking::new(&[&TLS13, &TLS12], &roots);
+    // Either will do: nothing is spoken.
+    let looking = Looking::new(&[&TLS13, &TLS12], &roots, &[HttpVersion::Http11, HttpVersion::Http2]);
     let handshake = line.handshake(looking.settings(), &name).await;
     match (looking.seen().chain, handshake) {
         (chain, _) if !chain.is_empty() => Ok(chain),
@@ -81,7 +83,7 @@ pub async fn chain_of(place: &Place, timeout: Duration) -> Result<Vec<Vec<u8>>, 
 }
 
 async fn observe(target: &Target, timeout: Duration, now: Timestamp) -> Observed {
-    let line = match Line::connect(&target.place, timeout).await {
+    let line = match Line::connect(&target.place, timeout, target.http()).await {
         Ok(line) => line,
         Err(why) => return Observed::Unreachable(why),
     };
@@ -115,7 +117,7 @@ async fn observe(target: &Target, timeout: Duration, now: Timestamp) -> Observed
 
 /// Connects without our certificate, whoever the server is.
 async fn look(target: &Target, line: &Line, version: &'static SupportedProtocolVersion) -> Look {
-    let looking = Looking::new(&[version], &target.roots);
+    let looking = Looking::new(&[version], &target.roots, &[target.http()]);
     let mut stream = match line.handshake(looking.settings(), &target.name).await {
         Ok(stream) => stream,
         Err(broken) => return Look { handshake: Err(broken), seen: looking.seen(), answer: None, asked_later: false },

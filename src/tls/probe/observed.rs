@@ -6,7 +6,10 @@ use rustls::{AlertDescription, SignatureScheme, pki_types::CertificateDer};
 use x509_parser::parse_x509_certificate;
 
 use super::{hello::Suite, report::TlsVersion};
-use crate::{certificate::plain, tls::Validity};
+use crate::{
+    certificate::plain,
+    tls::{HttpVersion, Validity},
+};
 
 /// Longest text of the library that is passed on, in characters: a server's certificate may have hundreds of names.
 const TEXT_CHARS_MAX: usize = 400;
@@ -100,8 +103,10 @@ pub(super) enum Broken {
     Silent,
     /// By speaking this instead of TLS.
     NotTls(&'static str),
-    /// By an answer that is not HTTP/1.
+    /// By an answer that is not HTTP.
     NotHttp,
+    /// By not speaking this version of it.
+    OtherHttp(HttpVersion),
     /// Otherwise, in the library's words.
     Other(String),
 }
@@ -136,7 +141,8 @@ impl fmt::Display for Broken {
             Self::Closed => f.write_str("connection closed"),
             Self::Silent => f.write_str("no answer in time"),
             Self::NotTls(what) => write!(f, "it speaks {what}, not TLS"),
-            Self::NotHttp => f.write_str("the answer is not HTTP/1"),
+            Self::NotHttp => f.write_str("the answer is not HTTP"),
+            Self::OtherHttp(wanted) => write!(f, "it does not speak HTTP/{}", wanted.as_str()),
             Self::Other(text) => f.write_str(text),
         }
     }

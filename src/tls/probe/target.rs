@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use rustls::{RootCertStore, pki_types::ServerName};
 
-use crate::tls::{ClientTls, HttpsUrl, RootsError, RootsSource, roots};
+use crate::tls::{ClientTls, HttpVersion, HttpsUrl, RootsError, RootsSource, roots};
 
 /// What is to be probed, and as whom.
 #[derive(Clone)]
@@ -76,6 +76,11 @@ impl Target {
     /// [`NotATarget::Name`] when it can stand in no certificate.
     pub fn named(self, text: &str) -> Result<Self, NotATarget> {
         Ok(Self { name: name(unbracketed(text))?, ..self })
+    }
+
+    /// What is spoken there.
+    pub(super) fn http(&self) -> HttpVersion {
+        self.ours.as_ref().map(ClientTls::http).unwrap_or_default()
     }
 
     /// What stands in the `Host` header.

@@ -6,6 +6,8 @@ pub mod disk;
 pub mod door;
 pub mod faulty_disk;
 pub mod flood;
+pub mod frames;
+mod http2;
 pub mod ledger;
 pub mod load;
 pub mod peer;

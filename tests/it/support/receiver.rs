@@ -41,12 +41,17 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
+    http2,
     pki::{HOST, Pki, fingerprint},
     reply::{Reply, Then},
 };
 
 /// Longest wait for anything in a test. Only a test that fails waits so long.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a server chooses from that speaks one version of HTTP.
+pub const HTTP1: &[&str] = &["http/1.1"];
+pub const HTTP2: &[&str] = &["h2"];
 
 /// A receiver at work. Dropping it ends it.
 pub struct Receiver {
@@ -96,6 +101,7 @@ pub struct SetUp<'a> {
     certificate: &'a Issued,
     clients: String,
     asking: Asking,
+    speaking: &'static [&'static str],
 }
 
 enum Asking {
@@ -150,6 +156,12 @@ impl<'a> SetUp<'a> {
         self
     }
 
+    /// Chooses from these versions of HTTP in the handshake, by their names there; from none, without a word, where there are none.
+    pub fn speaking(mut self, names: &'static [&'static str]) -> Self {
+        self.speaking = names;
+        self
+    }
+
     pub async fn start(self) -> Receiver {
         let tls = Arc::new(Mutex::new(self.tls()));
         let socket = bind(format!("{HOST}:0").parse().unwrap());
@@ -160,21 +172,31 @@ impl<'a> SetUp<'a> {
         receiver
     }
 
+    /// The TLS alone, for a peer that speaks inside as it likes.
+    pub fn acceptor(self) -> TlsAcceptor {
+        match self.tls() {
+            Tls::Odd(tls) => tls,
+            Tls::Ours(_) => panic!("it speaks HTTP/1.1"),
+        }
+    }
+
     fn tls(self) -> Tls {
-        let Self { certificate: Issued { certificate_pem, key_pem }, clients, asking } = self;
+        let Self { certificate: Issued { certificate_pem, key_pem }, clients, asking, speaking } = self;
+        let odd = |clients, version, takes: fn(SignatureScheme) -> bool| {
+            Tls::Odd(odd(certificate_pem, key_pem, clients, version, takes, speaking))
+        };
         match asking {
-            Asking::Mutual => {
+            Asking::Mutual if speaking == HTTP1 => {
                 Tls::Ours(ServerTls::new(certificate_pem, key_pem, ClientAuth::Required(&clients)).unwrap())
             }
-            Asking::Never => {
+            Asking::Never if speaking == HTTP1 => {
                 Tls::Ours(ServerTls::new(certificate_pem, key_pem, ClientAuth::NeverAskedForDemonstration).unwrap())
             }
-            Asking::OnlyTls12 => Tls::Odd(odd(certificate_pem, key_pem, Some(&clients), &TLS12, |_| true)),
-            Asking::NeverOverTls12 => Tls::Odd(odd(certificate_pem, key_pem, None, &TLS12, |_| true)),
-            Asking::MutualWithTickets => Tls::Odd(odd(certificate_pem, key_pem, Some(&clients), &TLS13, |_| true)),
-            Asking::OnlyEd25519 => Tls::Odd(odd(certificate_pem, key_pem, Some(&clients), &TLS13, |scheme| {
-                scheme == SignatureScheme::ED25519
-            })),
+            Asking::Mutual | Asking::MutualWithTickets => odd(Some(&clients), &TLS13, |_| true),
+            Asking::Never => odd(None, &TLS13, |_| true),
+            Asking::OnlyTls12 => odd(Some(&clients), &TLS12, |_| true),
+            Asking::NeverOverTls12 => odd(None, &TLS12, |_| true),
+            Asking::OnlyEd25519 => odd(Some(&clients), &TLS13, |scheme| scheme == SignatureScheme::ED25519),
         }
     }
 }
@@ -186,7 +208,12 @@ impl Receiver {
     }
 
     pub fn set_up(pki: &Pki) -> SetUp<'_> {
-        SetUp { certificate: &pki.server, clients: pki.authority.certificate_pem(), asking: Asking::Mutual }
+        SetUp {
+            certificate: &pki.server,
+            clients: pki.authority.certificate_pem(),
+            asking: Asking::Mutual,
+            speaking: HTTP1,
+        }
     }
 
     pub fn url(&self) -> String {
@@ -216,6 +243,11 @@ impl Receiver {
     /// Answers so on each new connection, before the request is read, and reads none from then on.
     pub fn answer_unread(&self, reply: Reply) {
         self.state.script.lock().unwrap().hasty = Some(reply);
+    }
+
+    /// By HTTP/2, takes no more requests at once from the next connection on.
+    pub fn take_at_once(&self, most: u32) {
+        *self.state.streams_max.lock().unwrap() = Some(most);
     }
 
     /// All requests so far, in order of arrival.
@@ -343,8 +375,9 @@ enum Tls {
 }
 
 #[derive(Default)]
-struct State {
+pub(super) struct State {
     script: Mutex<Script>,
+    pub(super) streams_max: Mutex<Option<u32>>,
     requests: watch::Sender<Vec<Request>>,
     connections: watch::Sender<usize>,
     open: watch::Sender<usize>,
@@ -354,6 +387,18 @@ struct State {
     plaintext_bytes: AtomicUsize,
     at_once: AtomicUsize,
     most_at_once: AtomicUsize,
+}
+
+impl State {
+    /// Keeps a request, and says how it is answered.
+    pub(super) fn reply_to(&self, mut request: Request) -> Reply {
+        self.requests.send_modify(|requests| {
+            request.number = requests.len();
+            requests.push(request.clone());
+        });
+        let mut script = self.script.lock().unwrap();
+        script.turns.pop_front().unwrap_or_else(|| (script.standing)(&request))
+    }
 }
 
 struct Script {
@@ -385,10 +430,10 @@ impl Drop for Open {
 }
 
 /// Counts a request as unanswered while it lives.
-struct Unanswered<'a>(&'a State);
+pub(super) struct Unanswered<'a>(&'a State);
 
 impl<'a> Unanswered<'a> {
-    fn new(state: &'a State) -> Self {
+    pub(super) fn new(state: &'a State) -> Self {
         let at_once = state.at_once.fetch_add(1, Ordering::SeqCst) + 1;
         state.most_at_once.fetch_max(at_once, Ordering::SeqCst);
         Self(state)
@@ -424,7 +469,12 @@ async fn serve(stream: TcpStream, tls: Tls, state: Arc<State>) -> io::Result<()>
     }
     let shown = stream.get_ref().1.peer_certificates().and_then(|shown| shown.first());
     let certificate = shown.map(|shown| fingerprint(shown)).unwrap_or_default();
-    let mut stream = BufReader::new(Counted { stream, state: Arc::clone(&state) });
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let counted = Counted { stream, state: Arc::clone(&state) };
+    if is_http2 {
+        return http2::serve(counted, http2::From { connection, certificate, address: from }, state).await;
+    }
+    let mut stream = BufReader::new(counted);
     let hasty = state.script.lock().unwrap().hasty.clone();
     if let Some(reply) = hasty {
         // The request has begun to come, and is not read.
@@ -436,14 +486,7 @@ async fn serve(stream: TcpStream, tls: Tls, state: Arc<State>) -> io::Result<()>
         request.connection = connection;
         request.certificate = certificate.clone();
         request.from = from;
-        state.requests.send_modify(|requests| {
-            request.number = requests.len();
-            requests.push(request.clone());
-        });
-        let reply = {
-            let mut script = state.script.lock().unwrap();
-            script.turns.pop_front().unwrap_or_else(|| (script.standing)(&request))
-        };
+        let reply = state.reply_to(request);
         let _unanswered = Unanswered::new(&state);
         match reply.write(stream.get_mut()).await? {
             Then::GoOn => {}
@@ -490,7 +533,7 @@ async fn read(stream: &mut BufReader<Counted>) -> io::Result<Option<Request>> {
 }
 
 /// A TLS stream that counts the plaintext it delivers.
-struct Counted {
+pub(super) struct Counted {
     stream: TlsStream<TcpStream>,
     state: Arc<State>,
 }
@@ -525,6 +568,7 @@ fn odd(
     clients_pem: Option<&str>,
     version: &'static SupportedProtocolVersion,
     takes: impl Fn(SignatureScheme) -> bool,
+    speaking: &[&str],
 ) -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut narrow = rustls::crypto::aws_lc_rs::default_provider();
@@ -539,11 +583,12 @@ fn odd(
         roots.add(CertificateDer::from_pem_slice(clients_pem.as_bytes()).unwrap()).unwrap();
         WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(narrow)).build().unwrap()
     });
-    let config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[version])
         .unwrap()
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
         .unwrap();
+    config.alpn_protocols = speaking.iter().map(|name| name.as_bytes().to_vec()).collect();
     TlsAcceptor::from(Arc::new(config))
 }

@@ -32,6 +32,10 @@ pub enum Reply {
     Bytes(Vec<u8>, Then),
     /// These bytes, then those again and again, with a pause between.
     Again(Vec<u8>, Vec<u8>, Duration),
+    /// By HTTP/2: the stream is reset for this reason instead of an answer.
+    StreamReset(u32),
+    /// The same in the middle of the answer's body.
+    StreamResetInBody(u32),
     /// A reply after a wait.
     Late(Duration, Box<Reply>),
     /// A reply once a gate is open.
@@ -79,9 +83,9 @@ impl Reply {
         }
     }
 
-    /// Writes the reply, if it can come to an end.
-    pub async fn write(self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<Then> {
-        let reply = match self {
+    /// Waits until it is to be given.
+    pub(super) async fn once_it_is_time(self) -> Self {
+        match self {
             Reply::Late(wait, reply) => {
                 tokio::time::sleep(wait).await;
                 *reply
@@ -91,8 +95,12 @@ impl Reply {
                 *reply
             }
             reply => reply,
-        };
-        let then = match reply {
+        }
+    }
+
+    /// Writes the reply, if it can come to an end.
+    pub async fn write(self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<Then> {
+        let then = match self.once_it_is_time().await {
             Reply::Answer { status, headers, body } => {
                 let mut head = format!("HTTP/1.1 {status} Scripted\r\ncontent-length: {}\r\n", body.len());
                 for (name, value) in headers {
@@ -149,6 +157,7 @@ impl Reply {
             }
             Reply::Silent => std::future::pending().await,
             Reply::Late(..) | Reply::Behind(..) => panic!("a late reply is late once"),
+            Reply::StreamReset(_) | Reply::StreamResetInBody(_) => panic!("it is of HTTP/2"),
         };
         stream.flush().await?;
         Ok(then)
