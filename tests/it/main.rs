@@ -11,6 +11,7 @@ mod clock;
 mod config;
 mod damage;
 mod delivery;
+mod delorean;
 mod demo;
 mod disk_full;
 mod faults;
