@@ -31,6 +31,9 @@ const PEOPLE: u64 = 60;
 /// How long a step waits for the probes that it may bring.
 const STEP: Duration = Duration::from_millis(50);
 
+/// What a token endpoint answers: a token for half a minute.
+const TOKEN: &str = r#"{"access_token":"t","token_type":"Bearer","expires_in":30}"#;
+
 /// A destination in an outage.
 struct Row {
     name: &'static str,
@@ -39,7 +42,7 @@ struct Row {
     dead_max: u32,
 }
 
-const ROWS: [Row; 6] = [
+const ROWS: [Row; 7] = [
     Row { name: "down", reason: "unreachable", dead_max: 0 },
     Row { name: "distrusted", reason: "server_not_trusted", dead_max: 0 },
     Row { name: "missing", reason: "status_404", dead_max: 0 },
@@ -49,6 +52,8 @@ const ROWS: [Row; 6] = [
     Row { name: "busy", reason: "failing", dead_max: 1 },
     // As many as hold it: it accepted our certificate before, so until then each may be the export's own fault.
     Row { name: "refusing", reason: "refusing", dead_max: 10 },
+    // Its token endpoint takes us for nobody.
+    Row { name: "tokenless", reason: "token_refused_401", dead_max: 0 },
 ];
 
 #[tokio::test]
@@ -109,6 +114,8 @@ async fn outage_of_each_kind_costs_at_most_what_shows_it_and_ends_in_order() {
 struct World {
     postern: Appliance,
     receivers: Vec<Receiver>,
+    /// Where tokens for the last one come from.
+    endpoint: Receiver,
     pki: Pki,
     elsewhere: Pki,
     /// Where the files are of the client that the choosy receiver is shown.
@@ -130,7 +137,12 @@ impl World {
         };
         let (mut receivers, mut set_up) = (Vec::new(), Appliance::set_up(&pki).quiet());
         set_up = set_up.timeout(GENEROUS).retry_delays(["15s", "30s"]);
+        let endpoint = Receiver::start(&pki).await;
+        endpoint.answer_with(Reply::status(200).with_body(TOKEN));
         for Row { name, .. } in &ROWS {
+            if *name == "tokenless" {
+                set_up = set_up.oauth2(&endpoint.url_at("/token"), r#"grant = "client_credentials""#);
+            }
             let receiver = Receiver::start(&pki).await;
             let files = if *name == "choosy" { &unknown } else { &ours };
             set_up = set_up.tls(files.clone()).destination(name, &receiver.url());
@@ -144,24 +156,28 @@ impl World {
             postern.wait_for_exports(name, [0, 1, 0]).await;
         }
         postern.wait_for_hold("choosy", "never_accepted_status_400").await;
-        Self { postern, receivers, pki, elsewhere, shown, wanted }
+        // The token ends.
+        clock.advance(MINUTE);
+        Self { postern, receivers, endpoint, pki, elsewhere, shown, wanted }
     }
 
     async fn break_all(&mut self) {
-        let [down, distrusted, missing, _, busy, refusing] = &mut self.receivers[..] else { panic!("six rows") };
+        let [down, distrusted, missing, _, busy, refusing, _] = &mut self.receivers[..] else { panic!("seven rows") };
         down.stop().await;
         distrusted.become_as(Receiver::set_up(&self.elsewhere)).await;
         missing.answer_with(404);
         busy.answer_with(503);
         refusing.answer_with(400);
+        self.endpoint.answer_with(401);
     }
 
     async fn mend_all(&mut self) {
         self.forget_requests();
-        let [down, distrusted, missing, _, busy, refusing] = &mut self.receivers[..] else { panic!("six rows") };
+        let [down, distrusted, missing, _, busy, refusing, _] = &mut self.receivers[..] else { panic!("seven rows") };
         down.start_again();
         distrusted.become_as(Receiver::set_up(&self.pki)).await;
         [missing, busy, refusing].into_iter().for_each(|receiver| receiver.answer_with(200));
+        self.endpoint.answer_with(Reply::status(200).with_body(TOKEN));
         self.shown.replace_client(&self.wanted);
     }
 
@@ -183,13 +199,14 @@ impl World {
         self.forget_requests();
         clock.advance(MINUTE);
         let until = Instant::now() + STEP;
-        while Instant::now() < until && self.receivers[2..].iter().any(|receiver| receiver.requests().is_empty()) {
+        let probed = || self.receivers[2..6].iter().chain([&self.endpoint]).all(|asked| !asked.requests().is_empty());
+        while Instant::now() < until && !probed() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
     fn forget_requests(&self) {
-        self.receivers.iter().for_each(|receiver| drop(receiver.take_requests()));
+        self.receivers.iter().chain([&self.endpoint]).for_each(|asked| drop(asked.take_requests()));
     }
 
     async fn drain(&self, clock: &Clock, within: Duration) {
