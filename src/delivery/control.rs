@@ -16,6 +16,7 @@ use crate::{
     export::{Fault, Outcome},
     store::StoreError,
     tls::{ClientTls, Fingerprint},
+    token::TokenFault,
 };
 
 /// Orders that may wait for a worker: it takes them between two rounds.
@@ -221,7 +222,9 @@ impl Control {
             Test::Head => (Method::HEAD, Bytes::new()),
             Test::Sample => (Method::POST, Bytes::from_static(SAMPLE)),
         };
-        let Met { status, outcome, detail, answer: _ } = sender.test(method, body).await;
+        let Ok(Met { status, outcome, detail, answer: _ }) = sender.test(method, body).await else {
+            return Err((Outcome::Fault(Fault::Token(TokenFault::NoAnswer)), "its worker ends".to_owned()));
+        };
         match status {
             Some(status) => Ok((status, outcome.ok())),
             // Not processed: it would be sent again.

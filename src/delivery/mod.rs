@@ -47,7 +47,7 @@ use figures::Figures;
 use gate::{Allowance, Gate};
 use pace::Pace;
 use rotation::{Over, Rotation, refuses_certificate};
-use sender::{Ended, Met, Sender};
+use sender::{Ended, Met, Sender, Stopped};
 use shown::Shown;
 
 /// How long connecting may take: name, TCP and TLS.
@@ -165,6 +165,7 @@ impl Worker {
                 self.settle(ended);
             }
         }
+        self.rotation.in_use().stop();
         while let Some(ended) = posts.join_next().await {
             self.settle(ended);
         }
@@ -308,8 +309,10 @@ impl Worker {
 
     fn settle(&mut self, ended: Result<Ended, JoinError>) {
         let now = self.clock.now();
-        let Ended { claim, sender, met: Met { status: _, outcome, detail, answer } } = match ended {
-            Ok(ended) => ended,
+        let (claim, sender, Met { status: _, outcome, detail, answer }) = match ended {
+            Ok(Ended { claim, sender, met: Ok(met) }) => (claim, sender, met),
+            // It was not sent, and goes back.
+            Ok(Ended { met: Err(Stopped), .. }) => return,
             // Its claim was given back; the hold keeps it from doing so again and again at full speed.
             Err(error) => {
                 error!(destination = %self.destination.id(), %error, "a POST broke off; this is a fault of ours");

@@ -8,8 +8,13 @@ use hyper::{
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT},
 };
 use secrecy::ExposeSecret;
+use tokio_util::sync::CancellationToken;
 
-use super::{CONNECT_TIMEOUT, echo, tokens::Tokens, verdict};
+use super::{
+    CONNECT_TIMEOUT, echo,
+    tokens::{Landed, Tokens},
+    verdict,
+};
 use crate::{
     clock::Clock,
     destination::{Authentication, Destination, Query},
@@ -29,6 +34,8 @@ pub(super) struct Sender {
     pub(super) number: u64,
     client: MutualClient,
     tokens: Option<Tokens>,
+    /// Ends what waits for a token, with whichever pair.
+    stopped: CancellationToken,
     pub(super) tls: ClientTls,
     pub(super) origin: Origin,
     destination: Arc<Destination>,
@@ -43,8 +50,13 @@ pub(super) struct Sender {
 pub(super) struct Ended {
     pub(super) claim: Claim,
     pub(super) sender: u64,
-    pub(super) met: Met,
+    /// Nothing when it was given up at the end, before it was sent.
+    pub(super) met: Result<Met, Stopped>,
 }
+
+/// Why a request was not sent: whoever wanted it sent ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stopped;
 
 /// What a request met.
 pub(super) struct Met {
@@ -65,17 +77,20 @@ impl Sender {
     /// When the client cannot be built.
     pub(super) fn new(destination: &Destination, clock: Clock) -> Result<Self, MutualClientError> {
         let origin = Origin::new(destination.local_address);
-        Self::build(Arc::new(destination.clone()), origin, destination.tls.clone(), 1, clock)
+        let stopped = CancellationToken::new();
+        Self::build(Arc::new(destination.clone()), origin, stopped, destination.tls.clone(), 1, clock)
     }
 
     /// The same with another pair, and a token of its own.
     pub(super) fn with(&self, tls: ClientTls, number: u64) -> Result<Self, MutualClientError> {
-        Self::build(Arc::clone(&self.destination), self.origin.clone(), tls, number, self.clock.clone())
+        let (destination, stopped) = (Arc::clone(&self.destination), self.stopped.clone());
+        Self::build(destination, self.origin.clone(), stopped, tls, number, self.clock.clone())
     }
 
     fn build(
         destination: Arc<Destination>,
         origin: Origin,
+        stopped: CancellationToken,
         tls: ClientTls,
         number: u64,
         clock: Clock,
@@ -88,7 +103,7 @@ impl Sender {
         };
         let (endpoint, headers) = (Arc::new(target(&destination)), headers(&destination));
         let values = values(&destination).into();
-        Ok(Self { number, client, tokens, tls, origin, destination, clock, endpoint, headers, values })
+        Ok(Self { number, client, tokens, stopped, tls, origin, destination, clock, endpoint, headers, values })
     }
 
     pub(super) fn fingerprint(&self) -> Fingerprint {
@@ -99,28 +114,33 @@ impl Sender {
         self.tls.credentials().is_usable_by(&self.clock)
     }
 
+    /// Ends what waits for a token, now and later: that may take longer than an end has time for.
+    pub(super) fn stop(&self) {
+        self.stopped.cancel();
+    }
+
     /// POSTs an export, at most a few times over where it was certainly not processed.
     pub(super) async fn send(self, claim: Claim) -> Ended {
         let met = self.deliver(&claim).await;
         Ended { claim, sender: self.number, met }
     }
 
-    async fn deliver(&self, claim: &Claim) -> Met {
+    async fn deliver(&self, claim: &Claim) -> Result<Met, Stopped> {
         if !self.is_usable() {
             // Every receiver would have to refuse it, so the POST is not made.
-            return Met::fault(Fault::CertificateNotValid, None);
+            return Ok(Met::fault(Fault::CertificateNotValid, None));
         }
         let mut headers = self.headers.clone();
         let key = HeaderValue::try_from(claim.export.id.to_string()).expect("a UUID is a header value");
         headers.insert("idempotency-key", key);
-        let mut met = self.request(Method::POST, headers.clone(), claim.body.clone()).await;
+        let mut met = self.request(Method::POST, headers.clone(), claim.body.clone()).await?;
         for _ in 0..UNPROCESSED_MAX {
             if met.outcome.is_ok() {
                 break;
             }
-            met = self.request(Method::POST, headers.clone(), claim.body.clone()).await;
+            met = self.request(Method::POST, headers.clone(), claim.body.clone()).await?;
         }
-        match met.outcome {
+        Ok(match met.outcome {
             Ok(outcome) => {
                 let outcome = verdict::with_unreachable(self.destination.unreachable, outcome);
                 Met { outcome: Ok(outcome), ..met }
@@ -129,45 +149,53 @@ impl Sender {
                 let why = met.detail.unwrap_or_default();
                 Met::fault(fault, Some(format!("not processed {} times in a row: {why}", UNPROCESSED_MAX + 1)))
             }
-        }
+        })
     }
 
     /// Sends a request that holds nothing of anybody.
-    pub(super) async fn test(&self, method: Method, body: Bytes) -> Met {
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub(super) async fn test(&self, method: Method, body: Bytes) -> Result<Met, Stopped> {
         self.request(method, self.headers.clone(), body).await
     }
 
     /// Sends a request once, with a token where the destination wants one: once more with a fresh one, if the first meets 401.
-    async fn request(&self, method: Method, headers: HeaderMap, body: Bytes) -> Met {
+    async fn request(&self, method: Method, headers: HeaderMap, body: Bytes) -> Result<Met, Stopped> {
         let Some(tokens) = &self.tokens else {
             let token = headers.get(AUTHORIZATION).cloned();
-            return Met::of(
-                self.client.send(method, &self.endpoint, headers, body).await,
-                token.as_ref(),
-                &self.values,
-            );
+            let result = self.client.send(method, &self.endpoint, headers, body).await;
+            return Ok(Met::of(result, token.as_ref(), &self.values));
         };
-        let ticket = match tokens.token().await {
+        let ticket = match self.token(tokens).await? {
             Ok(ticket) => ticket,
-            Err(refusal) => return Met::refusal(refusal),
+            Err(refusal) => return Ok(Met::refusal(refusal)),
         };
         let result = self.send_as(&ticket.authorization, method.clone(), headers.clone(), body.clone()).await;
         if !is_unauthorized(&result) {
-            return Met::of(result, Some(&ticket.authorization), &self.values);
+            return Ok(Met::of(result, Some(&ticket.authorization), &self.values));
         }
         tokens.discard(&ticket);
-        let fresh = match tokens.token().await {
+        let fresh = match self.token(tokens).await? {
             Ok(fresh) => fresh,
-            Err(refusal) => return Met::refusal(refusal),
+            Err(refusal) => return Ok(Met::refusal(refusal)),
         };
         let result = self.send_as(&fresh.authorization, method, headers, body).await;
         let unauthorized = is_unauthorized(&result);
         let met = Met::of(result, Some(&fresh.authorization), &self.values);
         if !unauthorized {
-            return met;
+            return Ok(met);
         }
         tokens.not_accepted();
-        Met { outcome: Ok(Outcome::Fault(Fault::Token(TokenFault::NotAccepted))), ..met }
+        Ok(Met { outcome: Ok(Outcome::Fault(Fault::Token(TokenFault::NotAccepted))), ..met })
+    }
+
+    async fn token(&self, tokens: &Tokens) -> Result<Landed, Stopped> {
+        tokio::select! {
+            biased;
+            landed = tokens.token() => Ok(landed),
+            () = self.stopped.cancelled() => Err(Stopped),
+        }
     }
 
     async fn send_as(

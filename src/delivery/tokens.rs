@@ -76,7 +76,7 @@ pub(super) struct Ticket {
     pub(super) authorization: HeaderValue,
 }
 
-type Landed = Result<Ticket, Refusal>;
+pub(super) type Landed = Result<Ticket, Refusal>;
 
 enum Step {
     Use(Ticket),

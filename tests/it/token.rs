@@ -1,6 +1,9 @@
 //! Tokens by OAuth 2: asked for once, refreshed ahead, and what becomes of exports when there is none.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use postern::clock::Clock;
@@ -340,4 +343,31 @@ async fn test_of_a_destination_uses_the_token() {
     let refused = postern.verb(&["destination", "test", "crm"]);
     refused.refuses(1, "would not arrive");
     assert!(refused.stdout.contains("token_refused_400") && refused.stdout.contains("invalid_scope"), "{refused:?}");
+}
+
+/// Its answer may take a minute; an end waits for no token at all.
+#[tokio::test]
+async fn end_does_not_wait_for_a_token_and_charges_nobody() {
+    let (pki, clock) = (Pki::new(), clock());
+    let (endpoint, receiver) = (Receiver::start(&pki).await, Receiver::start(&pki).await);
+    endpoint.answer_with(Reply::Silent);
+    let oauth2 = format!("{BY_CLIENT}, timeout = \"60s\"");
+    let set_up = Appliance::set_up(&pki).oauth2(&endpoint.url_at("/token"), &oauth2);
+    let mut postern = set_up.destination("crm", &receiver.url()).start_by(&clock).await;
+    for person in ["ada", "bob", "cyd"] {
+        postern.post("web", &update(person, json!({ "plan": "gold" }))).await;
+    }
+    endpoint.wait_for(1).await;
+
+    let began = Instant::now();
+    assert!(postern.stop().await.success());
+
+    // By itself it would have been given up after the time for connecting and that for an answer, 7 s.
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert_eq!((endpoint.requests().len(), receiver.requests().len()), (1, 0));
+    endpoint.answer_with(token("at-last"));
+    postern.start_by(&clock).await;
+    postern.wait_for_exports("crm", [0, 3, 0]).await;
+    assert_eq!(receiver.requests().len(), 3);
+    assert_eq!((postern.charged_failures("crm").await, postern.trials("crm").await), (0, 0));
 }
