@@ -205,8 +205,8 @@ async fn destination_is_probed_and_tested_by_its_version_of_http() {
         let setting = format!("http = {http:?}");
         let mut postern = Appliance::set_up(&pki).with(&setting).destination("crm", &receiver.url()).start().await;
 
-        let probed = postern.verb(&["cert", "probe", "crm", "--json"]).json();
-        let tested = postern.verb(&["destination", "test", "crm", "--json"]).json();
+        let [probed, tested] = [["cert", "probe", "crm", "--json"], ["destination", "test", "crm", "--json"]]
+            .map(|verb| serde_json::from_str::<Value>(&postern.verb(&verb).stdout).unwrap());
 
         let (delivers, found) = if is_good { ("yes", vec![]) } else { ("no", vec!["other_http_version"]) };
         assert_eq!((&probed["delivers"], ids(&probed)), (&json!(delivers), found), "{http} {speaking:?}: {probed:#}");
