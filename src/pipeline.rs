@@ -12,7 +12,7 @@ use crate::{
     profile::{
         IDENTITIES_MAX, Merged, Profile, ProfileKey, Refusal, SNAPSHOT_BYTES_MAX,
         membership::Status,
-        path::Attributes,
+        policy::{Merge, Views},
         update::{ProfileUpdate, UpdateId},
     },
     store::{Change, Committed, Found, Letter, NotRedriven, Redrive, Redriven, Remade, Store, StoreError, Tally},
@@ -25,13 +25,27 @@ pub struct Plan {
     /// By id.
     audiences: Vec<Audience>,
     mappings: Vec<Mapping>,
+    /// All that views of a profile are made by, each once.
+    merges: Vec<Merge>,
 }
 
 impl Plan {
     /// A plan of all rule audiences and all destinations' mappings.
     pub fn new(mut audiences: Vec<Audience>, mappings: Vec<Mapping>) -> Self {
         audiences.sort_by(|a, b| a.id.cmp(&b.id));
-        Self { audiences, mappings }
+        let policies = audiences.iter().map(|one| &one.policy).chain(mappings.iter().map(|one| &one.policy));
+        let mut merges = Vec::new();
+        for policy in policies {
+            if !merges.contains(&policy.merge) {
+                merges.push(policy.merge.clone());
+            }
+        }
+        Self { audiences, mappings, merges }
+    }
+
+    /// Each view of a profile that anything asks for.
+    fn views<'a>(&'a self, profile: &'a Profile) -> Views<'a> {
+        Views::of(profile, &self.merges)
     }
 
     fn audience(&self, id: &AudienceId) -> Option<&Audience> {
@@ -131,7 +145,7 @@ pub fn remake(
             if !is_in && !left {
                 return Ok(Remade::Moot);
             }
-            let view = profile.view();
+            let view = profile.view(&mapping.policy.merge);
             if !mapping.identifies(profile, &view) {
                 return Err(NotRedriven::Unidentified(destination.clone()));
             }
@@ -175,10 +189,9 @@ pub fn decide(
     let transitions = evaluate(plan, &mut profile, now);
     let identities_added = found.len() != 1 || merged == Merged::IdentitiesAdded;
     let (exports, skipped) = {
-        let view = profile.view();
-        let effect =
-            Effect { profile: &profile, transitions: &transitions, identities_added, patch: &update.attributes };
-        exports(plan, &effect, &view, update)
+        let (patch, dataset) = (&update.attributes, update.dataset.as_str());
+        let effect = Effect { profile: &profile, transitions: &transitions, identities_added, patch, dataset };
+        exports(plan, &effect, update)
     };
     let quiet = exports.is_empty() && transitions.is_empty() && !identities_added && merged == Merged::Nothing;
     profile.memberships.realized().for_each(|name| *members.entry(name).or_default() += 1);
@@ -205,8 +218,8 @@ fn evaluate(plan: &Plan, profile: &mut Profile, now: Timestamp) -> Vec<(Audience
     profile.memberships.forget_old(now);
     profile.memberships.keep_existing(RULE_NAMESPACE, |id| plan.audience(id).is_some());
     let statuses: Vec<Status> = {
-        let view = profile.view();
-        let status = |audience: &Audience| match audience.rule.matches(&view) {
+        let views = plan.views(profile);
+        let status = |audience: &Audience| match audience.rule.matches(views.by(&audience.policy.merge)) {
             true => Status::Realized,
             false => Status::Exited,
         };
@@ -222,18 +235,15 @@ fn evaluate(plan: &Plan, profile: &mut Profile, now: Timestamp) -> Vec<(Audience
 }
 
 /// The exports that follow, and the destinations that get none because the profile lacks what they tell profiles apart by.
-fn exports(
-    plan: &Plan,
-    effect: &Effect<'_>,
-    view: &Attributes,
-    update: &ProfileUpdate,
-) -> (Vec<NewExport>, Vec<DestinationId>) {
+fn exports(plan: &Plan, effect: &Effect<'_>, update: &ProfileUpdate) -> (Vec<NewExport>, Vec<DestinationId>) {
+    let views = plan.views(effect.profile);
     let (mut exports, mut skipped) = (Vec::new(), Vec::new());
     for mapping in &plan.mappings {
         let (reasons, destination) = (trigger::reasons(mapping, effect), mapping.destination.clone());
         if reasons.is_empty() {
             continue;
         }
+        let view = views.by(&mapping.policy.merge);
         if !mapping.identifies(effect.profile, view) {
             skipped.push(destination);
             continue;
@@ -248,6 +258,8 @@ fn exports(
     (exports, skipped)
 }
 
+#[cfg(test)]
+mod policy_tests;
 #[cfg(test)]
 mod redrive_tests;
 #[cfg(test)]

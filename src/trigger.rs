@@ -2,6 +2,7 @@
 //!
 //! An export follows when, for a profile that is in a mapped audience or leaves one by this very change, a mapped
 //! audience's membership changed, an identity was added, or a mapped attribute was written, even with the same value.
+//! "Written" is what an update names in a dataset that the destination's merge policy reads, whether or not another one wins over it.
 //! One update makes at most one export for a destination, which carries all reasons.
 
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,8 @@ pub struct Effect<'a> {
     pub identities_added: bool,
     /// What was written.
     pub patch: &'a Attributes,
+    /// The dataset that it was written to.
+    pub dataset: &'a str,
 }
 
 /// Returns why `effect` makes an export follow; empty when it does not.
@@ -59,7 +62,8 @@ pub fn reasons(mapping: &Mapping, effect: &Effect<'_>) -> Vec<Reason> {
     if effect.identities_added {
         reasons.push(Reason::IdentityAdded);
     }
-    let written = mapping.attributes.iter().filter(|path| path.is_written_by(effect.patch));
+    let is_read = mapping.policy.merge.reads(effect.dataset);
+    let written = mapping.attributes.iter().filter(|path| is_read && path.is_written_by(effect.patch));
     reasons.extend(written.map(|path| Reason::AttributeWritten(path.to_string())));
     reasons
 }

@@ -17,6 +17,8 @@ pub struct AudienceView {
     pub id: String,
     /// What people call it.
     pub name: String,
+    /// The merge policy by whose view its rule is judged.
+    pub merge_policy: String,
     /// Profiles that are in it.
     pub members: u64,
     /// Destinations that it is mapped to.
@@ -34,6 +36,7 @@ pub(super) async fn list(State(admin): State<Admin>) -> Result<Json<Vec<Audience
     let view = |audience: &Audience| AudienceView {
         id: audience.id.to_string(),
         name: audience.name.clone(),
+        merge_policy: audience.policy.id.to_string(),
         members: members.get(&format!("{RULE_NAMESPACE}:{}", audience.id)).copied().unwrap_or_default(),
         destinations: scene
             .destinations

@@ -67,6 +67,10 @@ pub struct DestinationView {
     pub certificate: CertificateView,
     /// The addresses of ours that it is sent to from: `local_address`, or those of connections since the start.
     pub sends_from: Vec<String>,
+    /// The version of HTTP that is spoken: `1.1` or `2`.
+    pub http: String,
+    /// The merge policy by whose view exports are made.
+    pub merge_policy: String,
     /// Mapped audiences.
     pub audiences: Vec<String>,
     /// Mapped attributes.
@@ -345,6 +349,8 @@ fn destination_view(
         }),
         certificate,
         sends_from: view.iter().flat_map(|view| &view.sends_from).map(ToString::to_string).collect(),
+        http: destination.tls.http().as_str().to_owned(),
+        merge_policy: destination.mapping.policy.id.to_string(),
         audiences: destination.mapping.audiences.iter().map(ToString::to_string).collect(),
         attributes: destination.mapping.attributes.iter().map(ToString::to_string).collect(),
     }

@@ -1,10 +1,10 @@
 //! Who belongs where: audiences, by rule. Pure.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, profile::policy::MergePolicy};
 
 mod condition;
 mod parse;
@@ -65,6 +65,8 @@ pub struct Audience {
     pub created_at: Option<Timestamp>,
     /// When its definition last changed, as far as that is said.
     pub updated_at: Option<Timestamp>,
+    /// By which view of a profile that is judged.
+    pub policy: Arc<MergePolicy>,
     /// Who is in it.
     pub rule: Rule,
 }

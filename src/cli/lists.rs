@@ -49,9 +49,15 @@ pub(super) fn audiences(AudienceVerb::List(List { reach, output }): AudienceVerb
     if output.json {
         return print(&json!(audiences));
     }
-    let mut table = Table::new(["AUDIENCE", "NAME", "MEMBERS", "DESTINATIONS"]);
-    for AudienceView { id, name, members, destinations } in audiences {
-        table.row([id.into(), name.into(), HumanCount(members).into(), destinations.join(", ").into()]);
+    let mut table = Table::new(["AUDIENCE", "NAME", "MERGE POLICY", "MEMBERS", "DESTINATIONS"]);
+    for AudienceView { id, name, merge_policy, members, destinations } in audiences {
+        table.row([
+            id.into(),
+            name.into(),
+            merge_policy.into(),
+            HumanCount(members).into(),
+            destinations.join(", ").into(),
+        ]);
     }
     table.print()
 }

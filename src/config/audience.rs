@@ -1,6 +1,6 @@
 //! `[[audience]]` as written, an AEP audience definition, read to an [`Audience`].
 
-use super::{file::Item, names::Names};
+use super::{file::Item, merge_policy::Policies, names::Names};
 use crate::{
     audience::{Audience, AudienceId, rule::Rule},
     clock::Timestamp,
@@ -10,7 +10,7 @@ use crate::{
 const NAME_BYTES_MAX: usize = 256;
 
 /// Reads an audience.
-pub(super) fn audience(item: &Item<'_>, ids: &mut Names) -> Option<Audience> {
+pub(super) fn audience(item: &Item<'_>, ids: &mut Names, policies: Option<&Policies>) -> Option<Audience> {
     let mut section = item.section("a table [[audience]]")?;
     let id: Option<AudienceId> = section.written("id").and_then(|item| item.parse());
     if let Some(id) = &id {
@@ -20,12 +20,14 @@ pub(super) fn audience(item: &Item<'_>, ids: &mut Names) -> Option<Audience> {
     let name = section.or_text("name", id.as_ref().map(AudienceId::as_str), |item| name(&item));
     let created_at = section.optional("created_at").map_or(Some(None), |item| instant(&item).map(Some));
     let updated_at = section.optional("updated_at").map_or(Some(None), |item| instant(&item).map(Some));
+    let policy = Policies::of(&mut section, policies);
     let rule = section.required("expression").and_then(|item| expression(&item));
     section.close();
     unique.then_some(())?;
     let (created_at, updated_at) = (created_at?, updated_at?);
     // What never changed was last changed when it was made.
-    Some(Audience { id: id?, name: name?, created_at, updated_at: updated_at.or(created_at), rule: rule? })
+    let updated_at = updated_at.or(created_at);
+    Some(Audience { id: id?, name: name?, created_at, updated_at, policy: policy?, rule: rule? })
 }
 
 fn name(item: &Item<'_>) -> Option<String> {

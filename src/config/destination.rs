@@ -1,6 +1,6 @@
 //! `[[destination]]` as written, read to a [`Destination`] with its secret and its certificates loaded.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use hyper::header::HeaderMap;
 
@@ -9,6 +9,7 @@ use super::{
     client_tls::{client_tls, tls_files},
     duration::duration,
     file::{Item, Section},
+    merge_policy::Policies,
     names::Names,
     request,
     secret::Places,
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     audience::AudienceId,
     destination::{Authentication, Destination, DestinationId, Mapping, Shown, UniqueId, Unreachable},
-    profile::{identity::Namespace, path::AttributePath},
+    profile::{identity::Namespace, path::AttributePath, policy::MergePolicy},
     tls::{ClientTlsFiles, HttpVersion, HttpsUrl},
 };
 
@@ -48,11 +49,21 @@ const HTTP: &[(&str, HttpVersion)] = &[("1.1", HttpVersion::Http11), ("2", HttpV
 const MEMBERSHIPS: &[(&str, Shown)] =
     &[("merge-policy", Shown::MergePolicy), ("mapped", Shown::Mapped), ("all", Shown::All)];
 
-/// Reads a destination. Audiences that it maps must be among `audience_ids`.
+/// What a destination may name.
+pub(super) struct Defined<'a> {
+    /// Audiences.
+    pub(super) ids: &'a Names,
+    /// The merge policies of those that could be read.
+    pub(super) by_policy: &'a BTreeMap<AudienceId, Arc<MergePolicy>>,
+    /// None when one of them could not be read.
+    pub(super) policies: Option<&'a Policies>,
+}
+
+/// Reads a destination. Audiences that it maps must be defined, and of its merge policy.
 pub(super) fn destination(
     item: &Item<'_>,
     names: &mut Names,
-    audience_ids: &Names,
+    defined: &Defined<'_>,
     places: &Places<'_>,
 ) -> Option<Destination> {
     let mut section = item.section("a table [[destination]]")?;
@@ -71,7 +82,8 @@ pub(super) fn destination(
         Some(item) => request::headers(&item, places),
         None => Some(HeaderMap::new()),
     };
-    let audiences = section.required("audiences").and_then(|item| audiences(&item, audience_ids));
+    let policy = Policies::of(&mut section, defined.policies);
+    let audiences = section.required("audiences").and_then(|item| audiences(&item, defined, policy.as_deref()));
     let attributes = attributes(&mut section);
     let memberships = section.or("memberships", "\"merge-policy\"", |item| item.choice(MEMBERSHIPS));
     let segment_names = section.or("include_segment_names", "false", |item| item.boolean());
@@ -94,6 +106,7 @@ pub(super) fn destination(
     unique.then_some(())?;
     Some(Destination {
         mapping: Mapping {
+            policy: policy?,
             memberships: memberships?,
             segment_names: segment_names?,
             segment_timestamps: segment_timestamps?,
@@ -123,10 +136,18 @@ fn description(item: &Item<'_>) -> Option<String> {
     }
 }
 
-fn audiences(item: &Item<'_>, ids: &Names) -> Option<Vec<AudienceId>> {
+fn audiences(item: &Item<'_>, defined: &Defined<'_>, policy: Option<&MergePolicy>) -> Option<Vec<AudienceId>> {
+    let Defined { ids, by_policy, policies: _ } = defined;
     let mut mapped = Names::default();
     let audiences = item.each("a list of audience ids", AUDIENCES_MAX, |item| {
         let id: AudienceId = item.parse()?;
+        let other = by_policy.get(&id).zip(policy).filter(|(its, ours)| its.id != ours.id);
+        if let Some((its, ours)) = other {
+            return item.refuse(format_args!(
+                "audience `{id}` has merge policy `{}`, and this destination `{}`; set `merge_policy` of one of them to that of the other",
+                its.id, ours.id
+            ));
+        }
         if ids.may_contain(id.as_str()) {
             return mapped.add(&item).then_some(id);
         }

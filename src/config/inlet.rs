@@ -52,7 +52,7 @@ fn identity_field(item: &Item<'_>, paths: &mut Names) -> Option<IdentityField> {
 }
 
 /// A name that stands in URLs, keys of the store and metrics.
-fn word(item: &Item<'_>) -> Option<String> {
+pub(super) fn word(item: &Item<'_>) -> Option<String> {
     let text = item.text("a string")?;
     let good = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
     match (1..=64).contains(&text.len()) && text.chars().all(good) {

@@ -3,8 +3,10 @@
 //! Loading touches no network and writes nothing. `docs/configuration.md` has every key.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,6 +19,7 @@ mod duration;
 mod file;
 pub mod files;
 mod inlet;
+mod merge_policy;
 mod names;
 pub mod problem;
 mod reading;
@@ -26,8 +29,10 @@ pub mod settings;
 mod store;
 mod warning;
 
+use destination::Defined;
 use file::{Item, Section};
 use files::Files;
+use merge_policy::Policies;
 use names::Names;
 use problem::ConfigError;
 use reading::Reading;
@@ -242,10 +247,17 @@ fn read(mut root: Section<'_>, places: &Places<'_>, all_read: bool) -> Option<Co
     let inlets = root.all("inlet", INLETS_MAX, |item| inlet::inlet(&item, &mut names));
     // What a file that does not read may define is not called undefined.
     let mut ids = Names::partial(!all_read);
-    let audiences = root.all("audience", AUDIENCES_MAX, |item| audience::audience(&item, &mut ids));
+    let policies = Policies::read(&mut root, !all_read);
+    let mut by_policy = BTreeMap::new();
+    let audiences = root.all("audience", AUDIENCES_MAX, |item| {
+        let audience = audience::audience(&item, &mut ids, policies.as_ref())?;
+        by_policy.insert(audience.id.clone(), Arc::clone(&audience.policy));
+        Some(audience)
+    });
     let mut names = Names::default();
+    let defined = Defined { ids: &ids, by_policy: &by_policy, policies: policies.as_ref() };
     let destinations =
-        root.all("destination", DESTINATIONS_MAX, |item| destination::destination(&item, &mut names, &ids, places));
+        root.all("destination", DESTINATIONS_MAX, |item| destination::destination(&item, &mut names, &defined, places));
     root.close();
 
     let (server_listen, admin_listen) = listens?;
@@ -341,6 +353,8 @@ fn log(item: &Item<'_>) -> Option<Log> {
 mod authentication_tests;
 #[cfg(test)]
 mod drop_in_tests;
+#[cfg(test)]
+mod merge_policy_tests;
 #[cfg(test)]
 mod request_tests;
 #[cfg(test)]

@@ -11,8 +11,9 @@ use super::{
 /// A configuration that comes by every key that the code knows.
 fn every_key() -> String {
     let inlet = "[[inlet]]\nname = \"web\"\nidentities = [{ path = \"a.b\", namespace = \"E\" }, { path = \"c\", namespace = \"C\", primary = true }]\n";
+    let policy = "[[merge_policy]]\nid = \"crm-first\"\ntype = \"dataSetPrecedence\"\ndatasets = [\"crm\", \"web\"]\n";
     format!(
-        "{inlet}{}{}",
+        "{inlet}{policy}{}{}",
         destination("authentication = { bearer = { file = \"token\" } }\nunique_id = { namespace = \"CRM\" }"),
         "[[destination]]\nname = \"ads\"\nendpoint = \"https://ads.example/\"\naudiences = [\"us\"]\n\
          [destination.authentication.oauth2]\ngrant = \"password\"\ntoken_url = \"https://id.example/\"\nclient_id = \"me\"\n\
@@ -58,7 +59,7 @@ fn every_key_has_its_value_and_origin() {
         "\n[store]\nhard_limit = \"10GiB\"    # default\nsoft_limit = \"8GiB\"     # default\n#free_min               # not set\n",
         "\n[[inlet]]\nname = \"web\"     # postern.toml:2\ndataset = \"web\"  # default\n",
         "\n[[inlet.identities]]\npath = \"a.b\"     # postern.toml:3\nnamespace = \"E\"  # postern.toml:3\nprimary = false  # default\n",
-        "\nvalue = 'homeAddress.countryISO = \"US\"'  # postern.toml:7\n",
+        "\nvalue = 'homeAddress.countryISO = \"US\"'  # postern.toml:11\n",
         "retry_delays = [\"15s\", \"30s\"]  ",
         "\n[destination.authentication.bearer]\n",
         &format!("\nfile = {token:?}"),
@@ -81,7 +82,7 @@ fn json_has_a_key_a_value_and_an_origin() {
         serde_json::json!({ "key": "store.free_min", "value": null, "origin": "not set" }),
         serde_json::json!({ "key": "inlet \"web\".identities #2.primary", "value": true, "origin": "postern.toml:3" }),
         serde_json::json!({ "key": "destination \"crm\".max_in_flight", "value": 64, "origin": "default" }),
-        serde_json::json!({ "key": "destination \"crm\".audiences", "value": ["us"], "origin": "postern.toml:11" }),
+        serde_json::json!({ "key": "destination \"crm\".audiences", "value": ["us"], "origin": "postern.toml:15" }),
     ] {
         assert!(json.contains(&entry), "no {entry} in {json:#?}");
     }
@@ -97,7 +98,9 @@ fn known() -> BTreeSet<(String, String)> {
         let path: String = words
             .map(|word| word.strip_prefix('"').and_then(|name| name.split_once('"')).map_or(word, |(_, rest)| rest))
             .collect();
-        let list = ["inlet", "audience", "destination"].iter().find(|list| path.starts_with(&format!("{list}.")));
+        let list = ["inlet", "merge_policy", "audience", "destination"]
+            .iter()
+            .find(|list| path.starts_with(&format!("{list}.")));
         list.map_or((String::new(), path.clone()), |list| ((*list).to_owned(), path[list.len() + 1..].to_owned()))
     });
     known.collect()

@@ -443,7 +443,7 @@ proptest! {
     fn arbitrary_lines_never_panic(lines in prop::collection::vec(prop::sample::select(vec![
         "[[inlet]]", "[[audience]]", "[[destination]]", "[destination.tls]", "[log]", "[server]", "name = \"a\"", "id = \"a\"",
         "name = 1", "listen = \"é\"", "expression = { value = \"(\" }", "audiences = [\"a\", 1]", "tls = {}", "é = 1", "[", "\"",
-        "'''", "authentication.bearer = {}", "identities = [{}]", "level = []", "timeout = \"1s\"", "destination = 1",
+        "'''", "authentication.bearer = {}", "identities = [{}]", "level = []", "[[merge_policy]]", "merge_policy = \"a\"", "type = \"dataSetPrecedence\"", "datasets = [\"a\"]", "default = true", "timeout = \"1s\"", "destination = 1",
     ]), 0..20)) {
         // The second half as a drop-in.
         let (main, drop_in) = lines.split_at(lines.len() / 2);

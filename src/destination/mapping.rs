@@ -1,6 +1,6 @@
 //! What is exported to a destination: whose exports are made, and what they show.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
@@ -12,6 +12,7 @@ use crate::{
         Profile,
         identity::Namespace,
         path::{AttributePath, Attributes},
+        policy::MergePolicy,
     },
 };
 
@@ -24,6 +25,8 @@ pub struct Mapping {
     pub audiences: Vec<AudienceId>,
     /// The mapped attributes.
     pub attributes: Vec<AttributePath>,
+    /// By which view of a profile exports are made, and which audiences go with it.
+    pub policy: Arc<MergePolicy>,
     /// Which of a profile's memberships an export shows.
     pub memberships: Shown,
     /// Whether mapped audiences are shown with their names.
@@ -66,12 +69,13 @@ pub struct MappedAt {
 }
 
 impl Mapping {
-    /// A mapping that shows what AEP shows.
+    /// A mapping that shows what AEP shows, by the built-in merge policy.
     pub fn new(destination: DestinationId, audiences: Vec<AudienceId>, attributes: Vec<AttributePath>) -> Self {
         Self {
             destination,
             audiences,
             attributes,
+            policy: Arc::default(),
             memberships: Shown::MergePolicy,
             segment_names: false,
             segment_timestamps: false,

@@ -79,13 +79,14 @@ fn segment_membership<'a>(
     profile: &'a Profile,
     defined: impl Fn(&AudienceId) -> Option<&'a Audience>,
 ) -> Part<'a> {
+    let is_of_policy = |id| defined(id).is_none_or(|audience| audience.policy.id == mapping.policy.id);
     let mut namespaces = Members::new();
     for (namespace, audiences) in profile.memberships.namespaces() {
         let mut shown = Members::new();
         for (id, held) in audiences {
             let is_mapped = mapping.audiences.contains(id);
             let is_shown = match mapping.memberships {
-                Shown::MergePolicy => is_mapped || held.status == Status::Realized,
+                Shown::MergePolicy => is_mapped || held.status == Status::Realized && is_of_policy(id),
                 Shown::Mapped => is_mapped,
                 Shown::All => true,
             };
@@ -154,6 +155,7 @@ mod tests {
             name: "First name equals John".to_owned(),
             created_at: Some(at(1_648_553_325_000)),
             updated_at: Some(at(1_648_553_330_000)),
+            policy: Default::default(),
             rule: Rule::parse("x = 1").unwrap(),
         };
         let mapped_at = MappedAt { created: at(1_649_856_570_000), updated: at(1_649_856_570_000) };

@@ -34,8 +34,14 @@ fn at(second: i64) -> Timestamp {
 fn start(receipts: Receipts) -> Tried {
     let dir = tempfile::tempdir().unwrap();
     let rule = Rule::parse(r#"plan = "gold""#).unwrap();
-    let gold =
-        Audience { id: "gold".parse().unwrap(), name: "gold".to_owned(), created_at: None, updated_at: None, rule };
+    let gold = Audience {
+        id: "gold".parse().unwrap(),
+        name: "gold".to_owned(),
+        created_at: None,
+        updated_at: None,
+        policy: Default::default(),
+        rule,
+    };
     let attributes = vec!["name".parse().unwrap()];
     let mapping = Mapping::new(crm(), vec![gold.id.clone()], attributes);
     let owner = StoreOwner::open(dir.path(), &[crm()], &Keeping { receipts, ..Keeping::default() }).unwrap();

@@ -19,19 +19,25 @@ use crate::{
 
 /// Profiles as the store would keep them, by identity, without a store.
 #[derive(Default)]
-struct Kept {
+pub(super) struct Kept {
     plan: Plan,
     profiles: BTreeMap<ProfileKey, Vec<u8>>,
     links: BTreeMap<(String, String), ProfileKey>,
 }
 
 impl Kept {
+    /// Nothing yet, by this plan.
+    pub(super) fn by(plan: Plan) -> Self {
+        Self { plan, ..Self::default() }
+    }
+
     fn new(audiences: &[(&str, &str)], mapped: &[&str], attributes: &[&str]) -> Self {
         let audience = |(id, rule): &(&str, &str)| Audience {
             id: id.parse().unwrap(),
             name: (*id).to_owned(),
             created_at: None,
             updated_at: None,
+            policy: Default::default(),
             rule: Rule::parse(rule).unwrap(),
         };
         let mapping = Mapping::new(
@@ -39,10 +45,10 @@ impl Kept {
             mapped.iter().map(|id| id.parse().unwrap()).collect(),
             attributes.iter().map(|path| path.parse().unwrap()).collect(),
         );
-        Self { plan: Plan::new(audiences.iter().map(audience).collect(), vec![mapping]), ..Self::default() }
+        Self::by(Plan::new(audiences.iter().map(audience).collect(), vec![mapping]))
     }
 
-    fn take(&mut self, update: &ProfileUpdate) -> Result<Vec<NewExport>, Refusal> {
+    pub(super) fn take(&mut self, update: &ProfileUpdate) -> Result<Vec<NewExport>, Refusal> {
         let at = |identity: &Identity| (identity.namespace().folded(), identity.value().to_owned());
         let found: std::collections::BTreeSet<ProfileKey> =
             update.identities.iter().filter_map(|identity| self.links.get(&at(&identity)).copied()).collect();
@@ -79,13 +85,13 @@ pub(super) fn update(second: i64, ids: &[(&str, &str)], attributes: Value) -> Pr
     }
 }
 
-fn body(export: &NewExport) -> Value {
+pub(super) fn body(export: &NewExport) -> Value {
     serde_json::from_slice(&export.body).unwrap()
 }
 
 const GOLD: (&str, &str) = ("gold", r#"plan = "gold""#);
 const ADULT: (&str, &str) = ("adult", "age >= 18");
-const ADA: &[(&str, &str)] = &[("CRM", "ada")];
+pub(super) const ADA: &[(&str, &str)] = &[("CRM", "ada")];
 
 #[test]
 fn profile_in_no_mapped_audience_is_not_exported() {
@@ -157,7 +163,11 @@ fn update_that_changes_nothing_is_unchanged_and_yet_the_latest_word() {
     kept.take(&update(4, &[("Join", "c"), a[0], b[0]], json!({}))).unwrap();
 
     assert_eq!(change.committed, Committed::Unchanged);
-    assert_eq!(kept.profile("CRM", "a").view()["city"], "Paris", "it was written last, whenever the two were joined");
+    assert_eq!(
+        kept.profile("CRM", "a").view(&Merge::default())["city"],
+        "Paris",
+        "it was written last, whenever the two were joined"
+    );
 }
 
 #[test]
@@ -197,7 +207,7 @@ fn too_large_and_too_many_are_refused() {
 
     assert!(matches!(large, Err(Refusal::ProfileTooLarge { .. })));
     assert!(matches!(many, Err(Refusal::TooManyIdentities { count: 51 })));
-    assert_eq!(kept.profile("CRM", "ada").view().len(), 1, "nothing of a refused update is kept");
+    assert_eq!(kept.profile("CRM", "ada").view(&Merge::default()).len(), 1, "nothing of a refused update is kept");
 }
 
 #[test]
@@ -261,7 +271,7 @@ proptest! {
             );
             prop_assert_eq!(&a.identities, &b.identities);
             prop_assert!(a.fragments == b.fragments);
-            prop_assert_eq!(a.view(), b.view());
+            prop_assert_eq!(a.view(&Merge::default()), b.view(&Merge::default()));
             let is_in = |profile: &Profile, id: &str| {
                 profile.memberships.status("ups", &id.parse().unwrap()) == Some(Status::Realized)
             };

@@ -1,6 +1,6 @@
 //! Who someone is: identities, attributes in fragments, memberships. Pure.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -9,12 +9,12 @@ pub mod fragment;
 pub mod identity;
 pub mod membership;
 pub mod path;
+pub mod policy;
 pub mod update;
 
 use fragment::Fragment;
 use identity::Identities;
 use membership::Memberships;
-use path::Attributes;
 use update::{ProfileUpdate, UpdateId};
 
 /// Most identities a profile may have: a shared `info@` must not fuse a company.
@@ -156,21 +156,6 @@ impl Profile {
             (false, true) => Merged::Attributes,
             (false, false) => Merged::Nothing,
         })
-    }
-
-    /// One view of all fragments: where two have an attribute, the one written later wins.
-    pub fn view(&self) -> Cow<'_, Attributes> {
-        match self.fragments.as_slice() {
-            [] => Cow::Owned(Attributes::new()),
-            [only] => Cow::Borrowed(&only.attributes),
-            many => {
-                let mut by_age: Vec<&Fragment> = many.iter().collect();
-                by_age.sort_by_key(|fragment| (fragment.written_at, fragment.place()));
-                let mut view = Attributes::new();
-                by_age.iter().for_each(|fragment| fragment::overlay(&mut view, &fragment.attributes));
-                Cow::Owned(view)
-            }
-        }
     }
 
     /// The profile and those it absorbed: an export of it waits behind all of theirs.

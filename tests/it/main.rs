@@ -21,6 +21,7 @@ mod http2;
 mod init;
 mod inlet;
 mod memory;
+mod merge_policies;
 mod notify;
 mod openapi;
 mod operate;

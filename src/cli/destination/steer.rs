@@ -223,6 +223,8 @@ fn whole(view: &DestinationView) -> Result<(), Failure> {
     }
     let sends_from = Some(view.sends_from.join(", ")).filter(|addresses| !addresses.is_empty());
     line("sends from", &sends_from.as_deref().unwrap_or("no connection yet"))?;
+    line("http", &view.http)?;
+    line("merge policy", &view.merge_policy)?;
     line("audiences", &view.audiences.join(", "))?;
     line("attributes", &view.attributes.join(", "))
 }
