@@ -43,7 +43,8 @@ pub(super) struct Secured {
 }
 
 impl Line {
-    /// Finds the first address that takes a connection; this version of HTTP is to be spoken there. The name may take `timeout`, and so may all connections together.
+    /// Finds the first address that takes a connection. The name may take `timeout`, and so may all connections together. `http` is
+    /// what is to be spoken there.
     pub(super) async fn connect(place: &Place, timeout: Duration, http: HttpVersion) -> Result<Self, String> {
         let lookup = lookup_host((place.host.as_str(), place.port));
         let looked_up = time::timeout(timeout, lookup).await;
