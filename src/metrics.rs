@@ -64,7 +64,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe_gauge!(EXPORTS, "Exports by destination and state: waiting, dead");
     describe_counter!(
         EXPORTS_TOTAL,
-        "Exports by destination and what became of them: made, delivered, dead, damaged, dropped, redriven, moot, skipped"
+        "Exports by destination and what became of them: made, delivered, dead, damaged, dropped, redriven, moot, skipped, superseded"
     );
     describe_gauge!(OLDEST, Unit::Seconds, "Age of the oldest waiting export, by destination");
     describe_counter!(POSTS, "POSTs by destination, outcome and charge: attempt, trial");
@@ -177,6 +177,7 @@ pub(crate) fn show_store(counters: &Counters, disk_bytes: u64) {
         total("redriven", counted.redriven);
         total("moot", counted.moot);
         total("skipped", counted.skipped);
+        total("superseded", counted.superseded);
         let state = |state: &'static str, count: u64| {
             gauge!(EXPORTS, "destination" => destination.as_str().to_owned(), "state" => state).set(count as f64);
         };

@@ -148,6 +148,7 @@ pub fn remake(
         id: ExportId::of(UpdateId::new(now), now, destination),
         body,
         reasons: reasons.chain([Reason::Redrive(of)]).collect(),
+        coalesce: mapping.coalesce,
     };
     Ok(Remade::Export { export, lines, accepted_at: now })
 }
@@ -243,6 +244,7 @@ fn exports(
             destination,
             body: payload::body(mapping, effect.profile, view, |id| plan.audience(id)),
             reasons,
+            coalesce: mapping.coalesce,
         });
     }
     (exports, skipped)

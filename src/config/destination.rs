@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     audience::AudienceId,
-    destination::{Authentication, Destination, DestinationId, Mapping, Shown, UniqueId, Unreachable},
+    destination::{Authentication, Coalesce, Destination, DestinationId, Mapping, Shown, UniqueId, Unreachable},
     profile::{identity::Namespace, path::AttributePath},
     tls::{ClientTlsFiles, HttpsUrl},
 };
@@ -44,6 +44,8 @@ const DESCRIPTION_BYTES_MAX: usize = 1024;
 const WAIT_MIN: Duration = Duration::from_millis(1);
 
 const UNREACHABLE: &[(&str, Unreachable)] = &[("hold", Unreachable::Hold), ("count", Unreachable::Count)];
+const COALESCE: &[(&str, Coalesce)] =
+    &[("off", Coalesce::Off), ("keep-transitions", Coalesce::KeepTransitions), ("all", Coalesce::All)];
 const MEMBERSHIPS: &[(&str, Shown)] =
     &[("merge-policy", Shown::MergePolicy), ("mapped", Shown::Mapped), ("all", Shown::All)];
 
@@ -85,6 +87,7 @@ pub(super) fn destination(
     let retry_delays = section.or("retry_delays", "[\"15s\", \"30s\"]", |item| retry_delays(&item));
     let max_in_flight = section.or("max_in_flight", "64", |item| item.integer(1..=IN_FLIGHT_MAX));
     let max_rate = section.optional("max_rate").map_or(Some(None), |item| item.integer(1..=RATE_MAX).map(Some));
+    let coalesce = section.or("coalesce", "\"off\"", |item| item.choice(COALESCE));
     let unreachable = section.or("unreachable", "\"hold\"", |item| item.choice(UNREACHABLE));
     let local_address = section.optional("local_address").map_or(Some(None), |item| local_address(&item).map(Some));
     let tls = section.required("tls").and_then(|item| client_tls(&item, places));
@@ -96,6 +99,7 @@ pub(super) fn destination(
             segment_names: segment_names?,
             segment_timestamps: segment_timestamps?,
             unique_id: unique_id?,
+            coalesce: coalesce?,
             ..Mapping::new(id?, audiences?, attributes?)
         },
         description: description?,

@@ -462,7 +462,13 @@ mod tests {
                 lines: vec![id.into()],
                 accepted_at: now,
                 skipped: vec![],
-                exports: vec![NewExport { destination: to, id: export, body: b"{}".to_vec(), reasons: vec![] }],
+                exports: vec![NewExport {
+                    destination: to,
+                    id: export,
+                    body: b"{}".to_vec(),
+                    reasons: vec![],
+                    coalesce: crate::destination::Coalesce::Off,
+                }],
             })
         };
         owner.store().update(Vec::new(), decide).await.unwrap();

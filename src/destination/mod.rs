@@ -10,7 +10,7 @@ mod mapping;
 pub mod payload;
 mod standing;
 
-pub use mapping::{MappedAt, Mapping, Shown, UniqueId};
+pub use mapping::{Coalesce, MappedAt, Mapping, Shown, UniqueId};
 pub use standing::{Hold, Standing};
 
 use crate::{

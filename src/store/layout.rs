@@ -19,6 +19,7 @@ pub(super) const IDENTITIES: &[u8] = b"i";
 pub(super) const PROFILES: &[u8] = b"p";
 pub(super) const FORGETTING: &[u8] = b"f";
 pub(super) const MEMBERS: &[u8] = b"c";
+pub(super) const PLACES: &[u8] = b"l";
 
 pub(super) fn profile(key: &ProfileKey) -> Vec<u8> {
     [b"p", key.as_bytes().as_slice()].concat()
@@ -53,6 +54,11 @@ pub(super) fn standing(destination: u32) -> Vec<u8> {
 /// How many profiles are in an audience.
 pub(super) fn members(audience: &str) -> Vec<u8> {
     [MEMBERS, audience.as_bytes()].concat()
+}
+
+/// Which export of a profile was made last for a destination that coalesces.
+pub(super) fn place(destination: u32, profile: &ProfileKey) -> Vec<u8> {
+    [PLACES, destination.to_be_bytes().as_slice(), profile.as_bytes()].concat()
 }
 
 /// The receipts of one commit.

@@ -15,6 +15,7 @@
 //! | `g` | destination (4) | [`Standing`]: hold, last accepted certificate | with the settlement that changed it |
 //! | `r` | commit (8) | the receipts of what that commit settled as delivered ([`receipts`]) | once a slice that delivers |
 //! | `c` | audience | how many profiles are in it ([`tally`]) | when one enters or leaves |
+//! | `l` | destination (4), profile key (16) | where the destination coalesces: the number of the export made last ([`place`]) | when an export is made at the end of a line, or ends |
 //! | `f` | profile key (16) | what is still to be erased of a profile that is forgotten ([`forget`]) | when that begins and ends |
 //! | `x` | the key of another record | its bytes, as found | when a record fails its checksum |
 //!
@@ -78,6 +79,7 @@ mod look;
 mod mend;
 mod meta;
 mod open;
+mod place;
 mod queue;
 mod queues;
 mod receipts;
@@ -424,6 +426,8 @@ impl Store {
 
 #[cfg(test)]
 mod at_once_tests;
+#[cfg(test)]
+mod place_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod certificates;
 mod certs;
 mod cli;
 mod clock;
+mod coalesce;
 mod config;
 mod damage;
 mod delivery;
