@@ -122,6 +122,14 @@ pub(crate) fn destination_state(destination: &DestinationId, held: Option<&Fault
     }
 }
 
+/// Nothing waits any more under the name that a destination had.
+pub(crate) fn renamed(old: &DestinationId) {
+    for state in ["waiting", "dead"] {
+        gauge!(EXPORTS, "destination" => old.as_str().to_owned(), "state" => state).set(0.0);
+    }
+    oldest_waiting(old, Duration::ZERO);
+}
+
 pub(crate) fn hold_ended(destination: &DestinationId, fault: &Fault) {
     gauge!(HOLD, "destination" => destination.as_str().to_owned(), "reason" => fault.to_string()).set(0.0);
 }

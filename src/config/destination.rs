@@ -62,6 +62,10 @@ pub(super) fn destination(
         section.call(format!("destination \"{id}\""));
     }
     let unique = section.required("name").is_some_and(|item| names.add(&item));
+    let renamed_from = match section.optional("renamed_from") {
+        Some(item) => item.parse().filter(|_| names.add(&item)).map(Some),
+        None => Some(None),
+    };
     let description = section.optional("description").map_or(Some(None), |item| description(&item).map(Some));
     let endpoint = section
         .required("endpoint")
@@ -102,6 +106,7 @@ pub(super) fn destination(
             coalesce: coalesce?,
             ..Mapping::new(id?, audiences?, attributes?)
         },
+        renamed_from: renamed_from?,
         description: description?,
         endpoint: endpoint?,
         query: query?,

@@ -169,6 +169,11 @@ impl Worker {
             self.settle(ended);
         }
         while self.keeping.join_next().await.is_some() {}
+        // Whoever comes next shows it anew; where nobody does, nothing is held any more.
+        if let Some(Hold { fault, .. }) = self.gate.held() {
+            metrics::hold_ended(self.destination.id(), fault);
+        }
+        metrics::destination_state(self.destination.id(), None, false);
     }
 
     /// Starts what the gate allows; returns when to look again, whatever else happens.
@@ -419,6 +424,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        destination::Coalesce,
         export::{ExportId, NewExport},
         profile::update::UpdateId,
         store::{Change, Committed, Keeping, StoreOwner},
@@ -467,7 +473,7 @@ mod tests {
                     id: export,
                     body: b"{}".to_vec(),
                     reasons: vec![],
-                    coalesce: crate::destination::Coalesce::Off,
+                    coalesce: Coalesce::Off,
                 }],
             })
         };

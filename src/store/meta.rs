@@ -229,6 +229,13 @@ impl Meta {
         })
     }
 
+    /// Calls a destination otherwise. One of the new name goes.
+    pub(super) fn rename(&mut self, old: &DestinationId, new: &DestinationId) {
+        if let Some(entry) = self.destinations.remove(old) {
+            self.destinations.insert(new.clone(), entry);
+        }
+    }
+
     pub(super) fn entry_numbered(&mut self, number: u32) -> Option<&mut Entry> {
         self.destinations.values_mut().find(|entry| entry.number == number)
     }

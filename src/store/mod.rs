@@ -33,7 +33,8 @@
 //! each write of sled besides ([`files`]): sled counts on that when it uses a place again.
 //!
 //! Whatever else is wished, by a person mostly, runs on the same thread and is answered after the same sync ([`wish`]): a new
-//! destination, a standing, what is dropped ([`mod@drop`]), forgotten ([`forget`]) or sent again ([`redrive`]).
+//! destination, a standing, what is dropped ([`mod@drop`]), forgotten ([`forget`]), sent again ([`redrive`]) or called otherwise
+//! ([`rename`]).
 //!
 //! # What readers see
 //!
@@ -85,6 +86,7 @@ mod queues;
 mod receipts;
 mod record;
 mod redrive;
+mod rename;
 mod space;
 mod still;
 mod survey;
@@ -105,6 +107,7 @@ pub use meta::{Counters, DestinationCounters};
 pub use queue::{Claim, Queue};
 pub use receipts::{Receipt, Receipts};
 pub use redrive::{Letter, NotRedriven, Redrive, Redriven, Remade};
+pub use rename::Renamed;
 pub use space::{Limits, Room};
 pub use tally::Tally;
 
@@ -428,6 +431,8 @@ impl Store {
 mod at_once_tests;
 #[cfg(test)]
 mod place_tests;
+#[cfg(test)]
+mod rename_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -48,19 +48,12 @@ impl Writer<'_> {
         lines: Vec<ProfileKey>,
         accepted_at: Timestamp,
     ) -> Result<(), Failure> {
-        let profile = match (export.coalesce, lines.first()) {
-            (Coalesce::KeepTransitions | Coalesce::All, Some(profile)) => *profile,
-            (Coalesce::Off, _) | (_, None) => {
-                let id = export.destination.clone();
-                let number = self.append(export, lines, accepted_at);
-                let counted = self.meta.entry(&id);
-                if counted.placed_to > 0 {
-                    counted.placed_from = number + 1;
-                }
-                return Ok(());
-            }
+        let export = NewExport { destination: self.called(export.destination), ..export };
+        let (Coalesce::KeepTransitions | Coalesce::All, Some(profile)) = (export.coalesce, lines.first()) else {
+            self.append(export, lines, accepted_at);
+            return Ok(());
         };
-        let id = export.destination.clone();
+        let (id, profile) = (export.destination.clone(), *profile);
         let destination = self.meta.number_of(&id);
         let place = layout::place(destination, &profile);
         let last = self.last(&place)?;
@@ -95,6 +88,9 @@ impl Writer<'_> {
         frozen.record_length = self.put(&key, &[&head::encode(&entry), frozen.as_bytes()], None);
         let counted = self.meta.entry(&export.destination);
         (counted.made, counted.waiting) = (counted.made + 1, counted.waiting + 1);
+        if export.coalesce == Coalesce::Off && counted.placed_to > 0 {
+            counted.placed_from = number + 1;
+        }
         self.group.made.entry(export.destination).or_default().push((number, entry, frozen));
         number
     }

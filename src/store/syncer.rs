@@ -28,6 +28,8 @@ pub(super) struct Group {
     pub(super) made: BTreeMap<DestinationId, Vec<Made>>,
     /// What took the places of older exports, by destination and number.
     pub(super) replaced: BTreeMap<(u32, u64), Replaced>,
+    /// Destinations that are called otherwise from here on.
+    pub(super) renamed: Vec<(u32, DestinationId)>,
     pub(super) settled: Vec<(Arc<Queue>, u64, Next)>,
     pub(super) put_aside: Vec<(Arc<Queue>, u64)>,
     pub(super) counts: Vec<oneshot::Sender<Counters>>,
@@ -83,7 +85,7 @@ impl Syncer<'_> {
 
     /// Tells everybody: what was committed is on disk.
     fn answer(&self, group: Group) {
-        let Group { answers, mut made, replaced, settled, put_aside, counts, after, .. } = group;
+        let Group { answers, mut made, replaced, renamed, settled, put_aside, counts, after, .. } = group;
         let Group { last_number, counters, still, .. } = group;
         for (queue, number, next) in settled {
             match next {
@@ -91,6 +93,7 @@ impl Syncer<'_> {
                 Next::Waiting(export) => queue.give_back(number, Some(export)),
             }
         }
+        renamed.iter().for_each(|(number, id)| self.shared.queues.name(*number, id));
         for ((_, number), Replaced { queue, export, frozen }) in replaced {
             queue.replace(number, export, frozen);
         }

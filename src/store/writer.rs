@@ -29,7 +29,7 @@ use super::{
     syncer::{Group, Syncer},
 };
 use crate::{
-    destination::Standing,
+    destination::{DestinationId, Standing},
     export::Next,
     metrics,
     profile::{ProfileKey, Refusal, identity::Identity},
@@ -178,6 +178,8 @@ pub(super) struct Writer<'s> {
     pub(super) sweep: Sweep,
     /// How many are in each audience, as far as that was asked for.
     pub(super) members: HashMap<String, u64>,
+    /// Destinations by the names that they had, as long as somebody may know them by those.
+    pub(super) renamed: BTreeMap<DestinationId, DestinationId>,
 }
 
 /// What goes into the next atomic batch.
@@ -212,6 +214,7 @@ impl<'s> Writer<'s> {
             to_syncer,
             slice: Slice::default(),
             members: HashMap::new(),
+            renamed: BTreeMap::new(),
             group: Group::default(),
             sweep: Sweep::default(),
         }
@@ -340,8 +343,9 @@ impl<'s> Writer<'s> {
         for export in exports {
             self.make(export, lines.clone(), accepted_at)?;
         }
-        for destination in &skipped {
-            let counted = self.meta.entry(destination);
+        for destination in skipped {
+            let destination = self.called(destination);
+            let counted = self.meta.entry(&destination);
             (counted.made, counted.skipped) = (counted.made + 1, counted.skipped + 1);
         }
         self.meta.accepted += 1;

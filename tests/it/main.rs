@@ -6,6 +6,7 @@ mod bad_disk;
 mod cert;
 mod certificates;
 mod certs;
+mod changes;
 mod cli;
 mod clock;
 mod coalesce;
