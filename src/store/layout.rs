@@ -103,18 +103,10 @@ pub(super) fn walk<T: Head>(
                 continue;
             }
             let number = u64::from_be_bytes(key[key.len() - 8..].try_into().expect("keys end in a number"));
-            match record::assemble(&db, key, &first) {
-                Ok(record) => return Some(Ok((number, Frozen::part(record).map(|(entry, _)| entry)))),
-                // It may have gone, or was written anew, between one chunk and the next.
-                Err(Unreadable::Damaged) => match record::read(&db, key) {
-                    Ok(None) => continue,
-                    Ok(Some(record)) => return Some(Ok((number, Frozen::part(record).map(|(entry, _)| entry)))),
-                    Err(Unreadable::Damaged) => return Some(Ok((number, None))),
-                    Err(Unreadable::Failed(error)) => {
-                        failed = true;
-                        return Some(Err(error));
-                    }
-                },
+            match record::whole(&db, key, first) {
+                Ok(None) => continue,
+                Ok(Some(record)) => return Some(Ok((number, Frozen::part(record).map(|(entry, _)| entry)))),
+                Err(Unreadable::Damaged) => return Some(Ok((number, None))),
                 Err(Unreadable::Failed(error)) => {
                     failed = true;
                     return Some(Err(error));

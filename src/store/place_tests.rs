@@ -9,8 +9,9 @@ use proptest::prelude::*;
 
 use super::{
     at_once_tests::{delivered, send, send_as},
+    frozen::Frozen,
     tests::*,
-    window::WINDOW_MAX,
+    window::{WINDOW_MAX, Window},
     *,
 };
 use crate::{
@@ -43,6 +44,16 @@ impl Tried {
                 (false, _) => Reason::IdentityAdded,
             }],
             coalesce: self.coalesce[index],
+        }
+    }
+
+    /// Whoever stands somewhere waits: nothing is left of those who went.
+    pub(super) fn verify_places(&self) {
+        for item in self.owner.store.live.db().unwrap().scan_prefix(layout::PLACES) {
+            let key = item.unwrap().0;
+            let record = record::read(&self.owner.store.live.db().unwrap(), &key[..key.len() - 1]).unwrap().unwrap();
+            let number = u64::from_le_bytes(record.payload.try_into().unwrap());
+            assert!(self.queues.iter().any(|queue| queue.contains_key(&number)), "{number} has ended");
         }
     }
 
@@ -172,6 +183,39 @@ async fn what_waits_from_while_it_was_off_stays() {
     let made: Vec<Timestamp> = waiting.iter().map(|(_, export)| export.as_ref().unwrap().id.made_at()).collect();
     assert_eq!(made, [at(0), at(1), at(3), at(4)], "each is younger than the one before");
     owner.close();
+}
+
+/// What is read from disk meanwhile may be older than what took its place: it is read again when it is claimed.
+#[test]
+fn place_is_lent_to_newer_exports_and_comes_back_when_the_last_is_synced() {
+    let [key]: [ProfileKey; 1] = [UpdateId::new(at(0)).into()];
+    let made = |second| {
+        let id = ExportId::of(UpdateId::new(at(second)), at(second), &destination(0));
+        (Export::new(id, vec![key], at(0)), Frozen::new(&[], b"{}"))
+    };
+    let next =
+        |window: &mut Window| window.claim_due(at(9)).map(|(number, export, frozen)| (number, export.id, frozen));
+    let (older, frozen) = made(1);
+    let mut window = Window::new(1, 0);
+    // Not synced yet, and on its way here.
+    assert!(window.reserve(1));
+    window.publish(vec![(1, older.clone(), frozen)], 1);
+    assert!(next(&mut window).is_none() && !window.is_claimed(1) && window.claimed() == 0);
+    assert!(!window.reserve(1), "the sender waits for it by now");
+    let (newer, frozen) = made(2);
+    window.replace(1, newer.clone(), frozen);
+    assert!(next(&mut window).is_some_and(|(number, id, frozen)| (number, id) == (1, newer.id) && frozen.is_some()));
+    assert!(!window.reserve(1), "it is in somebody's hands");
+
+    let mut window = Window::new(1, 1);
+    assert!(window.reserve(1) && window.reserve(1), "two groups have it");
+    for second in [2, 3] {
+        assert!(next(&mut window).is_none());
+        let (newer, frozen) = made(second);
+        window.replace(1, newer, frozen);
+    }
+    window.refill(vec![(1, older.clone())], 1, 1, window.cuts());
+    assert!(next(&mut window).is_some_and(|(number, _, frozen)| number == 1 && frozen.is_none()));
 }
 
 /// Copies keep what is known of places, and what was saved from damage does not: it may be older than what waits.

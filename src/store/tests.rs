@@ -334,6 +334,7 @@ impl Tried {
         let entries = self.owner.store.live.db().unwrap().iter().map(Result::unwrap).filter(counted);
         let live: usize = entries.map(|(key, value)| key.len() + value.len()).sum();
         assert_eq!(counters.live_bytes, live as u64, "live bytes are those of all records");
+        self.verify_places();
         let blobs = fs::read_dir(self.dir.path().join("store/blobs")).map_or(0, Iterator::count);
         assert_eq!(blobs, 0, "sled never syncs what stands there");
     }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{
     appliance::{Appliance, clock, waiting},
     flood::{CONNECTIONS, flood},
+    number_from,
     pki::Pki,
     receiver::{Receiver, Request},
     sender::{update, who},
@@ -123,19 +124,19 @@ async fn every_entering_and_leaving_is_seen_where_transitions_are_kept() {
     }
 }
 
-/// A day on the manual clock, with far more updates than people.
+/// A day on the manual clock, with far more updates than people. `POSTERN_COALESCE_EXPORTS=200000` is the long form.
 #[tokio::test]
 async fn day_of_outage_leaves_one_export_a_profile() {
     const PEOPLE: u64 = CONNECTIONS;
     const HOURS: u64 = 24;
-    const AN_HOUR: u64 = 200;
+    let an_hour = number_from("POSTERN_COALESCE_EXPORTS", 4800) / HOURS;
     let (pki, clock) = (Pki::lasting(Duration::from_secs(48 * 3600)), clock());
     let mut receiver = Receiver::start(&pki).await;
     receiver.stop().await;
     let set_up = Appliance::set_up(&pki).quiet().with("coalesce = \"all\"");
     let mut postern = set_up.destination("crm", &receiver.url()).start_by(&clock).await;
     for hour in 0..HOURS {
-        let (from, to) = (hour * AN_HOUR, (hour + 1) * AN_HOUR);
+        let (from, to) = (hour * an_hour, (hour + 1) * an_hour);
         flood(&postern.inlets(), from..to, |number| {
             let (person, version) = (number % PEOPLE, number / PEOPLE + 1);
             update(&format!("p{person}"), json!({ "plan": "gold", "version": version })).to_string()
@@ -150,6 +151,7 @@ async fn day_of_outage_leaves_one_export_a_profile() {
     }
 
     let waited = postern.metric(&waiting("crm")).await.unwrap();
+    println!("{} exports of {PEOPLE} profiles: {waited} wait", HOURS * an_hour);
     receiver.start_again();
     postern.turn_until_metric(&clock, &waiting("crm"), 0.0).await;
 
@@ -157,13 +159,13 @@ async fn day_of_outage_leaves_one_export_a_profile() {
     assert!((PEOPLE as f64..=2.0 * PEOPLE as f64).contains(&waited), "{waited} wait");
     let versions = by_person(&receiver.requests(), |request: &Request| request.body["version"].clone());
     assert_eq!(versions.len() as u64, PEOPLE);
-    let last = |person: u64| (HOURS * AN_HOUR - 1 - person) / PEOPLE + 1;
+    let last = |person: u64| (HOURS * an_hour - 1 - person) / PEOPLE + 1;
     for (person, versions) in versions {
         let versions: Vec<u64> = versions.iter().filter_map(Value::as_u64).collect();
         let number: u64 = person[1..].parse().unwrap();
         assert!(versions.is_sorted() && versions.last() == Some(&last(number)), "{person}: {versions:?}");
     }
-    assert_eq!(postern.metric(&made("made")).await, Some((HOURS * AN_HOUR) as f64));
+    assert_eq!(postern.metric(&made("made")).await, Some((HOURS * an_hour) as f64));
     assert_eq!(postern.metric(&made("dead")).await, Some(0.0));
     assert_eq!(postern.metric("postern_audit_difference{compared=\"counters\"}").await, Some(0.0));
     assert!(postern.stop().await.success());
