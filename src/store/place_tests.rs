@@ -2,10 +2,11 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use proptest::prelude::*;
+use tokio::task::JoinSet;
 
 use super::{
     at_once_tests::{delivered, send, send_as},
@@ -18,7 +19,7 @@ use crate::{
     clock::Timestamp,
     destination::Coalesce,
     export::{Attempt, Export, ExportId, NewExport, Outcome, Trouble},
-    profile::{ProfileKey, update::UpdateId},
+    profile::{Profile, ProfileKey, update::UpdateId},
     trigger::Reason,
 };
 
@@ -245,7 +246,9 @@ async fn places_are_compacted_and_not_salvaged() {
 /// One profile changes as fast as the store can, while it is sent: it goes out again and again, and never an older state.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn profile_that_never_rests_is_sent_all_the_same() {
-    const UPDATES: u64 = 2000;
+    const UPDATES: u64 = 12_000;
+    /// More than go into a group: the next has the place before the one before is synced.
+    const LANES: usize = 600;
     let dir = tempfile::tempdir().unwrap();
     let owner = open(dir.path());
     let store = owner.store();
@@ -267,20 +270,50 @@ async fn profile_that_never_rests_is_sent_all_the_same() {
         }
     });
 
-    let mut second = 0;
-    while second < UPDATES {
-        // Several groups are under way at any time.
-        let send = |offset| send_as(&store, 0, second + offset, 1, Coalesce::All);
-        tokio::join!(send(0), send(1), send(2), send(3));
-        second += 4;
+    let (made, mut lanes) = (Arc::new(AtomicU64::new(1)), JoinSet::new());
+    send_as(&store, 0, 0, 1, Coalesce::All).await;
+    for _ in 0..LANES {
+        let (store, made) = (store.clone(), made.clone());
+        lanes.spawn(async move { while change(&store, &made).await < UPDATES {} });
     }
+    lanes.join_all().await;
+    let updates = made.load(Ordering::Relaxed);
     done.store(true, Ordering::Relaxed);
     let seen = delivering.await.unwrap();
 
-    assert!(seen.is_sorted() && seen.last() == Some(&at(UPDATES - 1)), "{seen:?}");
+    assert!(seen.is_sorted() && seen.last() == Some(&at(updates - 1)), "{seen:?}");
     let counters = store.counters().await.unwrap();
     assert_eq!((counters.differences(), counted(&counters).waiting), (vec![], 0));
-    assert_eq!(counted(&counters).superseded + seen.len() as u64, UPDATES);
-    assert!(seen.len() > 20, "{}", seen.len());
+    assert_eq!(counted(&counters).superseded + seen.len() as u64, updates);
+    println!("{updates} updates, {} exports", seen.len());
+    assert!(seen.len() > 8, "{}", seen.len());
     owner.close();
+}
+
+/// Changes a profile as of the next second, as the writer counts them; returns which that was.
+async fn change(store: &Store, made: &Arc<AtomicU64>) -> u64 {
+    let (made, to) = (made.clone(), destination(0));
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let decide = move |Found { mut snapshots, .. }: Found| {
+        let second = made.fetch_add(1, Ordering::Relaxed);
+        let (snapshot, id) = (snapshots.remove(0), UpdateId::new(at(second)));
+        let profile = Profile::read(&snapshot).unwrap();
+        tell.send(second).unwrap();
+        let id = ExportId::of(id, at(second), &to);
+        let (reasons, coalesce) = (vec![Reason::IdentityAdded], Coalesce::All);
+        Ok(Change {
+            committed: Committed::Applied,
+            key: profile.key,
+            lines: profile.lines(),
+            snapshot,
+            absorbed: vec![],
+            moved: vec![],
+            members: Default::default(),
+            accepted_at: at(second),
+            exports: vec![NewExport { destination: to, id, body: b"{}".to_vec(), reasons, coalesce }],
+            skipped: vec![],
+        })
+    };
+    store.update(vec![identity(0)], decide).await.unwrap();
+    told.await.unwrap()
 }
