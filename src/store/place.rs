@@ -12,6 +12,8 @@
 //! An entry counts only if all exports since were entered too, which [`Entry`](super::meta::Entry) tells by number: while
 //! the setting is off none is, so that nothing is read or written for it. An entry that is lost costs an export more.
 
+use std::sync::Arc;
+
 use super::{
     Queue,
     frozen::Frozen,
@@ -26,6 +28,7 @@ use crate::{
     destination::Coalesce,
     export::{Export, NewExport},
     profile::ProfileKey,
+    trigger::Reason,
 };
 
 /// The stored length of a number.
@@ -35,7 +38,7 @@ const NONE: u64 = 0;
 
 /// An export that took an older one's place.
 pub(super) struct Replaced {
-    pub(super) queue: std::sync::Arc<Queue>,
+    pub(super) queue: Arc<Queue>,
     pub(super) export: Export,
     pub(super) frozen: Frozen,
 }
@@ -120,7 +123,8 @@ impl Writer<'_> {
         if !export.attempts.is_empty() || export.lines != lines || !coalesce::may_replace(&reasons, newer) {
             return Ok(None);
         }
-        let queue = self.shared.queues.get(&newer.destination);
+        // By its number: its name may have changed, and nobody was told yet.
+        let queue = self.shared.queues.numbered(destination);
         let queue = match held {
             // Nobody has seen it yet, or it is ours by now.
             Held::Made(_) | Held::Replaced => queue,
@@ -190,11 +194,11 @@ impl Writer<'_> {
 
 /// An export whose place is taken.
 struct Older {
-    queue: std::sync::Arc<Queue>,
+    queue: Arc<Queue>,
     held: Held,
     number: u64,
     export: Export,
-    reasons: Vec<crate::trigger::Reason>,
+    reasons: Vec<Reason>,
     record_length: usize,
 }
 
