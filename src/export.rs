@@ -20,7 +20,7 @@ use uuid::{Builder, Uuid};
 
 use crate::{
     clock::Timestamp,
-    destination::DestinationId,
+    destination::{Coalesce, DestinationId},
     profile::{ProfileKey, update::UpdateId},
     token::TokenFault,
     trigger::Reason,
@@ -84,6 +84,8 @@ pub struct NewExport {
     pub body: Vec<u8>,
     /// Why it was made.
     pub reasons: Vec<Reason>,
+    /// Whether it may take the place of an older one.
+    pub coalesce: Coalesce,
 }
 
 /// An export as the queue holds it, without its body.
@@ -93,7 +95,7 @@ pub struct Export {
     pub id: ExportId,
     /// The profile, then those joined into it: it waits behind the exports of all of them.
     pub lines: Vec<ProfileKey>,
-    /// When the update that made it came in.
+    /// When the update came in that made it, or the first of those in whose place it stands.
     pub accepted_at: Timestamp,
     /// When it may be sent next.
     pub due: Timestamp,

@@ -27,6 +27,7 @@
 //! | [`profile`] | who someone is: identities, fragments, memberships |
 //! | [`audience`] | who belongs where: the rule language |
 //! | [`trigger`] | which changes make an export follow |
+//! | [`coalesce`] | which exports may take the place of an older one |
 //! | [`export`] | an export's life as a state machine |
 //! | [`store`] | all durable state: the one writer, queues, claims |
 //! | [`delivery`] | exports go out: claim, post, judge, settle |
@@ -45,6 +46,7 @@ pub mod audience;
 pub mod certificate;
 pub mod cli;
 pub mod clock;
+pub mod coalesce;
 pub mod config;
 pub mod delivery;
 pub mod destination;

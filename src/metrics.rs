@@ -64,7 +64,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe_gauge!(EXPORTS, "Exports by destination and state: waiting, dead");
     describe_counter!(
         EXPORTS_TOTAL,
-        "Exports by destination and what became of them: made, delivered, dead, damaged, dropped, redriven, moot, skipped"
+        "Exports by destination and what became of them: made, delivered, dead, damaged, dropped, redriven, moot, skipped, superseded"
     );
     describe_gauge!(OLDEST, Unit::Seconds, "Age of the oldest waiting export, by destination");
     describe_counter!(POSTS, "POSTs by destination, outcome and charge: attempt, trial");
@@ -122,6 +122,14 @@ pub(crate) fn destination_state(destination: &DestinationId, held: Option<&Fault
     }
 }
 
+/// Nothing waits any more under the name that a destination had.
+pub(crate) fn renamed(old: &DestinationId) {
+    for state in ["waiting", "dead"] {
+        gauge!(EXPORTS, "destination" => old.as_str().to_owned(), "state" => state).set(0.0);
+    }
+    oldest_waiting(old, Duration::ZERO);
+}
+
 pub(crate) fn hold_ended(destination: &DestinationId, fault: &Fault) {
     gauge!(HOLD, "destination" => destination.as_str().to_owned(), "reason" => fault.to_string()).set(0.0);
 }
@@ -177,6 +185,7 @@ pub(crate) fn show_store(counters: &Counters, disk_bytes: u64) {
         total("redriven", counted.redriven);
         total("moot", counted.moot);
         total("skipped", counted.skipped);
+        total("superseded", counted.superseded);
         let state = |state: &'static str, count: u64| {
             gauge!(EXPORTS, "destination" => destination.as_str().to_owned(), "state" => state).set(count as f64);
         };

@@ -162,6 +162,7 @@ pub fn remake(
         id: ExportId::of(UpdateId::new(now), now, destination),
         body,
         reasons: reasons.chain([Reason::Redrive(of)]).collect(),
+        coalesce: mapping.coalesce,
     };
     Ok(Remade::Export { export, lines, accepted_at: now })
 }
@@ -253,6 +254,7 @@ fn exports(plan: &Plan, effect: &Effect<'_>, update: &ProfileUpdate) -> (Vec<New
             destination,
             body: payload::body(mapping, effect.profile, view, |id| plan.audience(id)),
             reasons,
+            coalesce: mapping.coalesce,
         });
     }
     (exports, skipped)

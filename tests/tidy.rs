@@ -43,6 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("src/profile/", &["store", "pipeline", "inlet", "delivery", "destination", "tls", "export", "trigger"]),
     ("src/audience/", &["store", "pipeline", "inlet", "delivery", "destination", "tls", "export", "trigger"]),
     ("src/trigger.rs", &["store", "pipeline", "inlet", "delivery", "tls"]),
+    ("src/coalesce.rs", &["store", "pipeline", "inlet", "delivery", "tls"]),
     ("src/export.rs", &["store", "pipeline", "inlet", "delivery", "tls"]),
     ("src/destination/", &["store", "pipeline", "inlet", "delivery"]),
     ("src/pipeline", &["inlet", "delivery", "tls"]),
@@ -106,6 +107,7 @@ const PURE: &[&str] = &[
     "src/certificate/",
     "src/token/",
     "src/trigger.rs",
+    "src/coalesce.rs",
     "src/export.rs",
 ];
 const IMPURE: &[&str] = &["tokio::", "std::fs", "std::net", "std::thread", "crate::metrics", "tracing::", "Clock"];

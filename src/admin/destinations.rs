@@ -78,7 +78,7 @@ pub struct DestinationView {
 }
 
 /// Exports of a destination since the store was made: made = delivered + waiting + dead + damaged + dropped + redriven
-/// + moot + skipped.
+/// + moot + skipped + superseded.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Counted {
     /// That followed from changes.
@@ -99,6 +99,8 @@ pub struct Counted {
     pub moot: u64,
     /// Left out because their profile lacks the destination's `unique_id`.
     pub skipped: u64,
+    /// Gone because a newer one of their profile took their place.
+    pub superseded: u64,
 }
 
 /// Latencies that half, 95 and 99 of a hundred deliveries were below, in seconds.
@@ -387,9 +389,9 @@ fn certificate_view(admin: &Admin, served: &Served, view: Option<&View>) -> Cert
 
 impl From<&DestinationCounters> for Counted {
     fn from(counters: &DestinationCounters) -> Self {
-        let DestinationCounters { made, delivered, waiting, dead, damaged, dropped, redriven, moot, skipped, died: _ } =
-            *counters;
-        Self { made, delivered, waiting, dead, damaged, dropped, redriven, moot, skipped }
+        let DestinationCounters { made, delivered, waiting, dead, damaged, dropped, redriven, .. } = *counters;
+        let DestinationCounters { moot, skipped, superseded, .. } = *counters;
+        Self { made, delivered, waiting, dead, damaged, dropped, redriven, moot, skipped, superseded }
     }
 }
 

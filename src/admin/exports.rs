@@ -202,6 +202,8 @@ pub(super) fn export_id(text: &str) -> Result<ExportId, Problem> {
 fn find(store: &Store, id: ExportId, reveal: bool) -> Result<Option<ExportView>, StoreError> {
     if let Some((destination, number)) = store.find(id)?
         && let Some(whole) = store.export(&destination, number)?
+        // A newer one may have taken its place just now.
+        && whole.state.export().id == id
     {
         return Ok(Some(view(&destination, number, &whole, reveal)));
     }

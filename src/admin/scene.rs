@@ -99,6 +99,15 @@ pub struct Removed {
     pub discard: BTreeSet<DestinationId>,
 }
 
+/// A destination that is called otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RenamedView {
+    /// What it was called.
+    pub from: String,
+    /// What it is called.
+    pub to: String,
+}
+
 /// What a reload changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Reloaded {
@@ -106,6 +115,8 @@ pub struct Reloaded {
     pub added: Vec<String>,
     /// Destinations whose settings, certificates or secrets changed.
     pub changed: Vec<String>,
+    /// Destinations that are called otherwise, and keep what is theirs.
+    pub renamed: Vec<RenamedView>,
     /// Destinations that are gone.
     pub removed: Vec<String>,
     /// Of those, the ones whose waiting exports are still sent.

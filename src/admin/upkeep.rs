@@ -134,11 +134,11 @@ fn sums(counters: &Counters) -> Vec<String> {
     let Counters { accepted, applied, unchanged, destinations, .. } = counters;
     let updates = format!("updates: {accepted} accepted = {applied} applied + {unchanged} unchanged");
     let exports = |(id, counted): (&DestinationId, &DestinationCounters)| {
-        let DestinationCounters { made, delivered, waiting, dead, damaged, dropped, redriven, moot, skipped, died: _ } =
-            counted;
+        let DestinationCounters { made, delivered, waiting, dead, damaged, dropped, redriven, .. } = counted;
+        let DestinationCounters { moot, skipped, superseded, .. } = counted;
         format!(
             "exports to {id}: {made} made = {delivered} delivered + {waiting} waiting + {dead} dead + {damaged} damaged \
-             + {dropped} dropped + {redriven} redriven + {moot} moot + {skipped} skipped"
+             + {dropped} dropped + {redriven} redriven + {moot} moot + {skipped} skipped + {superseded} superseded"
         )
     };
     std::iter::once(updates).chain(destinations.iter().map(exports)).collect()

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use anyhow::bail;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -11,7 +12,8 @@ use crate::{
     clock::Clock,
     delivery::{By, CONNECT_TIMEOUT, Control, Ending, Worker},
     destination::{Destination, DestinationId},
-    store::{Discarded, Store},
+    metrics,
+    store::{Discarded, Renamed, Store},
     tls::MutualClientError,
 };
 
@@ -69,7 +71,52 @@ impl Deliveries {
 
     /// Starts a worker, in place of the one that its destination has.
     pub(super) fn start(&mut self, ready: Ready) {
-        self.begin(ready, Ending::Never);
+        let id = ready.destination.id().clone();
+        self.begin(ready, Ending::Never, &id);
+    }
+
+    /// Starts a worker for a destination that is called otherwise now, in place of the one that it had as `old`.
+    pub(super) fn take_over(&mut self, ready: Ready, old: &DestinationId) {
+        self.begin(ready, Ending::Never, old);
+    }
+
+    /// Gives destinations their new names in the store, and makes a worker for each: all of them, or none.
+    ///
+    /// # Errors
+    /// When one of them cannot be: they are called as before then.
+    pub(super) async fn rename(
+        &self,
+        renamed: Vec<(DestinationId, Destination)>,
+    ) -> anyhow::Result<Vec<(DestinationId, Ready)>> {
+        let (mut done, mut ready) = (Vec::new(), Vec::new());
+        for (old, destination) in renamed {
+            match self.take_name(&old, destination, &mut done).await {
+                Ok(made) => ready.push((old, made)),
+                Err(error) => {
+                    for (old, new) in done {
+                        // An error means that the store has failed, and says so itself.
+                        let _ = self.store.rename(&new, &old).await;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        ready.iter().for_each(|(old, _)| metrics::renamed(old));
+        Ok(ready)
+    }
+
+    async fn take_name(
+        &self,
+        old: &DestinationId,
+        destination: Destination,
+        done: &mut Vec<(DestinationId, DestinationId)>,
+    ) -> anyhow::Result<Ready> {
+        let new = destination.id();
+        match self.store.rename(old, new).await? {
+            Renamed::Done => done.push((old.clone(), new.clone())),
+            Renamed::Unknown | Renamed::Taken => bail!("destination {old} cannot be called {new}"),
+        }
+        Ok(self.prepare(destination)?)
     }
 
     /// Gives a destination's worker what its files hold now; who watches them does so too, should it not answer at once.
@@ -95,15 +142,16 @@ impl Deliveries {
         let Served { destination, control, .. } = &running.served;
         let tls = destination.tls.with_credentials(control.tls().credentials().clone());
         let ready = self.prepare(Destination { tls, ..destination.clone() })?;
-        self.begin(ready, Ending::Drained);
+        self.begin(ready, Ending::Drained, id);
         Ok(())
     }
 
-    fn begin(&mut self, Ready { destination, worker, control }: Ready, ending: Ending) {
+    /// Begins once whoever works for `old` has ended.
+    fn begin(&mut self, Ready { destination, worker, control }: Ready, ending: Ending, old: &DestinationId) {
         let (stop, ended) = (self.stop.child_token(), CancellationToken::new());
         let guard = ended.clone().drop_guard();
         let (draining, id) = (ending == Ending::Drained, destination.id().clone());
-        let before = self.running.remove(&id).map(Running::end).or_else(|| self.leaving.remove(&id));
+        let before = self.running.remove(old).map(Running::end).or_else(|| self.leaving.remove(old));
         let served = Served { destination, control, draining, before: before.clone() };
         self.running.insert(id.clone(), Running { served, stop: stop.clone(), ended });
         let store = self.store.clone();

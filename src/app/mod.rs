@@ -24,7 +24,7 @@ use crate::{
     inlet::{Entrance, Inlets},
     mark::Mark,
     pipeline::{Pipeline, Plan},
-    store::{self, Store, StoreOwner},
+    store::{self, Renamed, Store, StoreOwner},
 };
 
 mod certificates;
@@ -107,6 +107,7 @@ impl App {
 
         let mark = Arc::new(Mark::of(&config.state_dir, around.clock.clone()));
         let started_at = around.clock.now();
+        rename(&config, &store).await?;
         let mut deliveries = Deliveries::new(store.clone(), around.clock.clone());
         deliveries.finish_forgetting();
         for destination in &config.destinations {
@@ -245,9 +246,8 @@ impl App {
         warn_of(&loaded, self.around.clock.now());
         let config = loaded.config;
         let store = self.admin.store.clone();
-        let waiting = store.counters().await.map_err(|error| refused(&error))?.destinations;
-        let waiting = waiting.into_iter().map(|(id, counted)| (id, counted.waiting)).collect();
-        let changes = reload::changes(&self.config, &config, &waiting, &removed)?;
+        let counted = store.counters().await.map_err(|error| refused(&error))?.destinations;
+        let changes = reload::changes(&self.config, &config, &counted, &removed)?;
 
         // Whatever can fail comes first.
         let bound =
@@ -257,8 +257,11 @@ impl App {
             store.introduce(destination.id().clone()).await.map_err(|error| refused(&error))?;
             ready.push(self.deliveries.prepare(destination).map_err(|error| refused(&crate::chain(&error)))?);
         }
+        let renamed =
+            self.deliveries.rename(changes.renamed).await.map_err(|error| refused(&format_args!("{error:#}")))?;
 
         ready.into_iter().for_each(|ready| self.deliveries.start(ready));
+        renamed.into_iter().for_each(|(old, ready)| self.deliveries.take_over(ready, &old));
         for destination in changes.rotated {
             self.deliveries.rotate(destination).await;
         }
@@ -324,6 +327,21 @@ async fn open(config: &Config) -> anyhow::Result<StoreOwner> {
     let ids: Vec<_> = config.destinations.iter().map(|destination| destination.id().clone()).collect();
     let (dir, keeping) = (config.state_dir.clone(), config.store.clone());
     Ok(tokio::task::spawn_blocking(move || StoreOwner::open(&dir, &ids, &keeping)).await??)
+}
+
+/// Gives destinations what is known under the names that they had.
+async fn rename(config: &Config, store: &Store) -> anyhow::Result<()> {
+    for destination in &config.destinations {
+        let Some(old) = &destination.renamed_from else { continue };
+        match store.rename(old, destination.id()).await? {
+            Renamed::Done => info!(destination = %destination.id(), %old, "destination is called otherwise now"),
+            Renamed::Unknown => {}
+            Renamed::Taken => {
+                warn!(destination = %destination.id(), %old, "it has exports of its own, and does not take over those of its old name");
+            }
+        }
+    }
+    Ok(())
 }
 
 fn scene(

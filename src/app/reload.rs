@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    admin::scene::{Reloaded, Removed},
+    admin::scene::{Reloaded, Removed, RenamedView},
     config::Config,
     destination::{Destination, DestinationId},
+    store::DestinationCounters,
 };
 
 /// What becomes of each destination.
@@ -15,29 +16,46 @@ pub(super) struct Changes {
     pub(super) started: Vec<Destination>,
     /// Those that have another certificate, or trust others, and are the same otherwise.
     pub(super) rotated: Vec<Destination>,
+    /// Those that are called otherwise, with what they were called.
+    pub(super) renamed: Vec<(DestinationId, Destination)>,
     pub(super) drained: Vec<DestinationId>,
     pub(super) discarded: Vec<DestinationId>,
     /// What is told to the one who asked.
     pub(super) told: Reloaded,
 }
 
-/// Compares the configuration in force with the one that is to replace it. `waiting` says how many exports wait for each
-/// destination.
+/// Compares the configuration in force with the one that is to replace it. `counted` has all that exports were ever made
+/// for.
 ///
 /// # Errors
 /// All reasons for which nothing may change, each with the way out.
 pub(super) fn changes(
     before: &Config,
     after: &Config,
-    waiting: &BTreeMap<DestinationId, u64>,
+    counted: &BTreeMap<DestinationId, DestinationCounters>,
     Removed { drain, discard }: &Removed,
 ) -> Result<Changes, Vec<String>> {
     let (mut changes, mut reasons) = (Changes::default(), fixed(before, after));
     let told = &mut changes.told;
+    let waiting = |id: &DestinationId| counted.get(id).map_or(0, |counted| counted.waiting);
     let olds: BTreeMap<_, _> = before.destinations.iter().map(|destination| (destination.id(), destination)).collect();
     let news: BTreeSet<_> = after.destinations.iter().map(Destination::id).collect();
     for destination in &after.destinations {
         match olds.get(destination.id()) {
+            None if let Some(old) = &destination.renamed_from
+                && counted.contains_key(old) =>
+            {
+                let [from, to] = [old, destination.id()].map(ToString::to_string);
+                if counted.get(destination.id()).is_some_and(|counted| counted.made > 0) {
+                    reasons.push(format!(
+                        "destination \"{to}\" has exports of its own from before, and cannot take over those of \"{from}\": \
+                         choose another name, or take out `renamed_from`"
+                    ));
+                }
+                told.renamed.push(RenamedView { from, to });
+                changes.renamed.push((old.clone(), destination.clone()));
+                continue;
+            }
             None => told.added.push(destination.id().to_string()),
             Some(old) if old.differs_in_tls_alone(destination) => {
                 told.changed.push(destination.id().to_string());
@@ -54,9 +72,10 @@ pub(super) fn changes(
         }
         changes.started.push(destination.clone());
     }
-    for id in olds.keys().copied().filter(|id| !news.contains(id)) {
+    let is_renamed = |id: &DestinationId| changes.renamed.iter().any(|(old, _)| old == id);
+    for id in olds.keys().copied().filter(|id| !news.contains(id) && !is_renamed(id)) {
         told.removed.push(id.to_string());
-        let count = waiting.get(id).copied().unwrap_or_default();
+        let count = waiting(id);
         match (drain.contains(id), discard.contains(id)) {
             (true, true) => reasons.push(format!("destination \"{id}\": say --drain or --discard, not both")),
             (_, true) => {
@@ -76,9 +95,11 @@ pub(super) fn changes(
             }
         }
     }
-    for id in drain.union(discard).filter(|id| !olds.contains_key(id) || news.contains(id)) {
-        let waits = waiting.get(id).is_some_and(|count| *count > 0);
-        if news.contains(id) {
+    for id in drain.union(discard).filter(|id| !olds.contains_key(id) || news.contains(id) || is_renamed(id)) {
+        let waits = waiting(id) > 0;
+        if is_renamed(id) {
+            reasons.push(format!("destination \"{id}\" is called otherwise now, and what waits for it is sent"));
+        } else if news.contains(id) {
             reasons.push(format!("destination \"{id}\" is not gone from the configuration: remove it there first"));
         } else if !waits {
             reasons.push(format!("nothing waits for a destination \"{id}\""));

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{Failure, Output, client::Reach, print};
 use crate::{
-    admin::scene::{Reloaded, Removed},
+    admin::scene::{Reloaded, Removed, RenamedView},
     destination::DestinationId,
 };
 
@@ -29,10 +29,12 @@ pub(super) fn reload(ReloadArguments { drain, discard, reach, output }: ReloadAr
     if output.json {
         return print(&json!(reloaded));
     }
-    let Reloaded { added, changed, removed, draining, discarding, others } = &reloaded;
+    let Reloaded { added, changed, renamed, removed, draining, discarding, others } = &reloaded;
+    let renamed = renamed.iter().map(|RenamedView { from, to }| format!("{from} to {to}")).collect();
     let lines = [
         ("added", added),
         ("changed", changed),
+        ("renamed", &renamed),
         ("removed", removed),
         ("draining", draining),
         ("discarding", discarding),

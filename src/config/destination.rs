@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     audience::AudienceId,
-    destination::{Authentication, Destination, DestinationId, Mapping, Shown, UniqueId, Unreachable},
+    destination::{Authentication, Coalesce, Destination, DestinationId, Mapping, Shown, UniqueId, Unreachable},
     profile::{identity::Namespace, path::AttributePath, policy::MergePolicy},
     tls::{ClientTlsFiles, HttpVersion, HttpsUrl},
 };
@@ -46,6 +46,8 @@ const WAIT_MIN: Duration = Duration::from_millis(1);
 
 const UNREACHABLE: &[(&str, Unreachable)] = &[("hold", Unreachable::Hold), ("count", Unreachable::Count)];
 const HTTP: &[(&str, HttpVersion)] = &[("1.1", HttpVersion::Http11), ("2", HttpVersion::Http2)];
+const COALESCE: &[(&str, Coalesce)] =
+    &[("off", Coalesce::Off), ("keep-transitions", Coalesce::KeepTransitions), ("all", Coalesce::All)];
 const MEMBERSHIPS: &[(&str, Shown)] =
     &[("merge-policy", Shown::MergePolicy), ("mapped", Shown::Mapped), ("all", Shown::All)];
 
@@ -72,6 +74,10 @@ pub(super) fn destination(
         section.call(format!("destination \"{id}\""));
     }
     let unique = section.required("name").is_some_and(|item| names.add(&item));
+    let renamed_from = match section.optional("renamed_from") {
+        Some(item) => item.parse().filter(|_| names.add(&item)).map(Some),
+        None => Some(None),
+    };
     let description = section.optional("description").map_or(Some(None), |item| description(&item).map(Some));
     let endpoint = section
         .required("endpoint")
@@ -99,6 +105,7 @@ pub(super) fn destination(
     let max_in_flight = section.or("max_in_flight", "64", |item| item.integer(1..=IN_FLIGHT_MAX));
     let max_rate = section.optional("max_rate").map_or(Some(None), |item| item.integer(1..=RATE_MAX).map(Some));
     let http = section.or("http", "\"1.1\"", |item| item.choice(HTTP));
+    let coalesce = section.or("coalesce", "\"off\"", |item| item.choice(COALESCE));
     let unreachable = section.or("unreachable", "\"hold\"", |item| item.choice(UNREACHABLE));
     let local_address = section.optional("local_address").map_or(Some(None), |item| local_address(&item).map(Some));
     let tls = section.required("tls").and_then(|item| client_tls(&item, places));
@@ -111,8 +118,10 @@ pub(super) fn destination(
             segment_names: segment_names?,
             segment_timestamps: segment_timestamps?,
             unique_id: unique_id?,
+            coalesce: coalesce?,
             ..Mapping::new(id?, audiences?, attributes?)
         },
+        renamed_from: renamed_from?,
         description: description?,
         endpoint: endpoint?,
         query: query?,

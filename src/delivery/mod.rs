@@ -170,6 +170,11 @@ impl Worker {
             self.settle(ended);
         }
         while self.keeping.join_next().await.is_some() {}
+        // Whoever comes next shows it anew; where nobody does, nothing is held any more.
+        if let Some(Hold { fault, .. }) = self.gate.held() {
+            metrics::hold_ended(self.destination.id(), fault);
+        }
+        metrics::destination_state(self.destination.id(), None, false);
     }
 
     /// Starts what the gate allows; returns when to look again, whatever else happens.
@@ -422,6 +427,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        destination::Coalesce,
         export::{ExportId, NewExport},
         profile::update::UpdateId,
         store::{Change, Committed, Keeping, StoreOwner},
@@ -465,7 +471,13 @@ mod tests {
                 lines: vec![id.into()],
                 accepted_at: now,
                 skipped: vec![],
-                exports: vec![NewExport { destination: to, id: export, body: b"{}".to_vec(), reasons: vec![] }],
+                exports: vec![NewExport {
+                    destination: to,
+                    id: export,
+                    body: b"{}".to_vec(),
+                    reasons: vec![],
+                    coalesce: Coalesce::Off,
+                }],
             })
         };
         owner.store().update(Vec::new(), decide).await.unwrap();

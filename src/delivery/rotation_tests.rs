@@ -66,6 +66,7 @@ impl Kit {
 pub(in crate::delivery) fn destination(tls: ClientTls) -> Destination {
     Destination {
         mapping: Mapping::new("crm".parse().unwrap(), vec![], vec![]),
+        renamed_from: None,
         description: None,
         query: None,
         headers: Default::default(),

@@ -37,6 +37,19 @@ pub struct Mapping {
     pub unique_id: Option<UniqueId>,
     /// Since when audiences are mapped, as far as that is known.
     pub mapped_at: BTreeMap<AudienceId, MappedAt>,
+    /// Whether a newer export takes the place of an older one of its profile that waits.
+    pub coalesce: Coalesce,
+}
+
+/// Which exports take the place of an older one of their profile that waits and was not tried yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coalesce {
+    /// None: each is sent.
+    Off,
+    /// Those that tell all that the older one would have told of audiences entered and left.
+    KeepTransitions,
+    /// All.
+    All,
 }
 
 /// Which of a profile's memberships an export shows.
@@ -81,6 +94,7 @@ impl Mapping {
             segment_timestamps: false,
             unique_id: None,
             mapped_at: BTreeMap::new(),
+            coalesce: Coalesce::Off,
         }
     }
 

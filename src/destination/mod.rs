@@ -10,7 +10,7 @@ mod mapping;
 pub mod payload;
 mod standing;
 
-pub use mapping::{MappedAt, Mapping, Shown, UniqueId};
+pub use mapping::{Coalesce, MappedAt, Mapping, Shown, UniqueId};
 pub use standing::{Hold, Standing};
 
 use crate::{
@@ -62,6 +62,8 @@ impl fmt::Display for DestinationId {
 pub struct Destination {
     /// Its name, and what is exported to it.
     pub mapping: Mapping,
+    /// What it was called before: what is known under that name is its own.
+    pub renamed_from: Option<DestinationId>,
     /// What it is for, in a person's words.
     pub description: Option<String>,
     /// Where exports are POSTed.

@@ -10,12 +10,13 @@ use tokio::task::JoinSet;
 
 use super::{
     tests::{at, destination, identity, open},
-    wish_tests::{delivered, send},
     *,
 };
 use crate::{
-    export::{Cause, DeadLetter, ExportId, NewExport},
-    profile::{ProfileKey, update::UpdateId},
+    destination::Coalesce,
+    export::{Attempt, Cause, DeadLetter, ExportId, NewExport, Outcome},
+    profile::{Profile, ProfileKey, update::UpdateId},
+    trigger::Reason,
 };
 
 const PEOPLE: usize = 12;
@@ -33,6 +34,17 @@ fn lots(seed: u64, count: usize, below: u64) -> Vec<u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn all_at_once_adds_up_and_keeps_order() {
+    let counted = all_at_once(Coalesce::Off).await;
+    assert_eq!(counted.superseded, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn all_at_once_adds_up_and_keeps_order_while_newer_exports_take_the_places_of_older_ones() {
+    let counted = all_at_once(Coalesce::All).await;
+    assert!(counted.superseded > 0, "{counted:?}");
+}
+
+async fn all_at_once(coalesce: Coalesce) -> DestinationCounters {
     let dir = tempfile::tempdir().unwrap();
     let owner = open(dir.path());
     let (store, sent) = (owner.store(), Arc::new(Mutex::new(BTreeMap::<ProfileKey, u64>::new())));
@@ -41,7 +53,7 @@ async fn all_at_once_adds_up_and_keeps_order() {
         let store = store.clone();
         work.spawn(async move {
             for (second, person) in (0..UPDATES / 4).zip(lots(lane, UPDATES as usize / 4, PEOPLE as u64)) {
-                send(&store, person as usize, second * 4 + lane, 1).await;
+                send_as(&store, person as usize, second * 4 + lane, 1, coalesce).await;
             }
         });
     }
@@ -59,7 +71,7 @@ async fn all_at_once_adds_up_and_keeps_order() {
             match turn % 8 {
                 0 => drop(wisher.forget(&identity(number as usize % PEOPLE)).await.unwrap()),
                 1 => drop(wisher.drop_letter(&destination(0), number).await.unwrap()),
-                _ => redrive(&wisher, number).await,
+                _ => redrive(&wisher, number, coalesce).await,
             }
         }
     });
@@ -83,6 +95,7 @@ async fn all_at_once_adds_up_and_keeps_order() {
     owner.close();
     let report = upkeep::check(dir.path(), &mut |_, _| {}).unwrap();
     assert!(report.is_whole(), "{report:?}");
+    counted
 }
 
 /// Claims, and settles as delivered or dead, until the store is about to close. No line may go backwards.
@@ -109,18 +122,61 @@ fn deliver(store: &Store, sent: &Mutex<BTreeMap<ProfileKey, u64>>) {
 }
 
 /// Redrives the first letter from a number on, as it is now.
-async fn redrive(store: &Store, from: u64) {
+async fn redrive(store: &Store, from: u64, coalesce: Coalesce) {
     let (of, to) = (store.clone(), destination(0));
     let letters = tokio::task::spawn_blocking(move || of.dead_letters(&to, from, 1).unwrap()).await.unwrap();
     let Some((number, _)) = letters.first() else { return };
-    let remake = |letter: &Letter, _: Found| {
+    let remake = move |letter: &Letter, _: Found| {
         let (destination, lines) = (destination(0), letter.letter.export.lines.clone());
         let id = ExportId::of(UpdateId::new(at(1)), at(1), &destination);
-        let export = NewExport { destination, id, body: letter.body.to_vec(), reasons: letter.reasons.clone() };
+        let reasons = vec![Reason::Redrive(letter.letter.export.id)];
+        let export = NewExport { destination, id, body: letter.body.to_vec(), reasons, coalesce };
         Ok(Remade::Export { export, lines, accepted_at: at(1) })
     };
     match store.redrive(&destination(0), *number, Redrive::Present, vec![], remake).await {
         Ok(_) | Err(NotRedriven::Missing { .. }) => {}
         Err(why) => panic!("{why}"),
     }
+}
+
+/// Takes an update of a person at this second, which makes so many exports; returns the profile's key.
+pub(super) async fn send(store: &Store, person: usize, second: u64, exports: usize) -> ProfileKey {
+    send_as(store, person, second, exports, Coalesce::Off).await
+}
+
+/// As [`send`], to a destination that coalesces so.
+pub(super) async fn send_as(
+    store: &Store,
+    person: usize,
+    second: u64,
+    exports: usize,
+    coalesce: Coalesce,
+) -> ProfileKey {
+    let (update, to) = (UpdateId::new(at(second)), destination(0));
+    let export = |_| NewExport {
+        destination: to.clone(),
+        id: ExportId::of(UpdateId::new(at(second)), at(second), &to),
+        body: vec![7; 5000],
+        reasons: vec![Reason::IdentityAdded],
+        coalesce,
+    };
+    let exports = (0..exports).map(export).collect();
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let decide = move |found: Found| {
+        let mut profile =
+            found.snapshots.first().and_then(|bytes| Profile::read(bytes)).unwrap_or(Profile::new(update.into()));
+        profile.identities.extend([identity(person)]);
+        let (absorbed, moved) = Default::default();
+        let (committed, accepted_at) = (Committed::Applied, at(second));
+        let (key, lines, snapshot) = (profile.key, profile.lines(), serde_json::to_vec(&profile).unwrap());
+        tell.send(key).unwrap();
+        let members = [("ups:gold".to_owned(), 1)].into();
+        Ok(Change { committed, key, snapshot, absorbed, moved, members, lines, accepted_at, exports, skipped: vec![] })
+    };
+    store.update(vec![identity(person)], decide).await.unwrap();
+    told.await.unwrap()
+}
+
+pub(super) fn delivered(second: u64) -> Next {
+    Next::Delivered(Attempt::new(at(second), Outcome::Delivered(200)))
 }

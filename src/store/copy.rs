@@ -104,6 +104,8 @@ fn copy(from: &sled::Db, to: &sled::Db, mode: Mode, progress: &mut dyn FnMut(u64
     let survey = Survey::of(from, reach, &mut |key, met| {
         match met {
             Met::Record(_) if key == layout::META => return Ok(()),
+            // Without it an export more may wait; with one that is older than what waits, exports would go out of order.
+            Met::Record(_) | Met::Damaged if key[0] == layout::PLACES[0] && mode != Mode::Whole => return Ok(()),
             Met::Record(payload) => {
                 let letter = match mode {
                     Mode::Older(now) => letter(key, payload, now),
@@ -195,6 +197,9 @@ fn agreed(survey: &Survey, mode: Mode, live_bytes: i64) -> Result<Meta, NoCopy> 
     // Its own count is as good as any, and no reason to refuse a copy.
     meta.live_bytes = live_bytes;
     meta.quarantined += survey.damaged;
+    if mode != Mode::Whole {
+        meta.destinations.values_mut().for_each(|entry| (entry.placed_from, entry.placed_to) = (0, 0));
+    }
     let is_older = matches!(mode, Mode::Older(_));
     if differences.is_empty() && !is_older {
         return Ok(meta);
@@ -215,7 +220,14 @@ fn agreed(survey: &Survey, mode: Mode, live_bytes: i64) -> Result<Meta, NoCopy> 
         }
         if let Some(entry) = meta.entry_numbered(*number) {
             let (waiting, dead) = if is_older { (0, share.dead + share.waiting) } else { (share.waiting, share.dead) };
-            let there = entry.delivered + dead + waiting + entry.dropped + entry.redriven + entry.moot + entry.skipped;
+            let there = entry.delivered
+                + dead
+                + waiting
+                + entry.dropped
+                + entry.redriven
+                + entry.moot
+                + entry.skipped
+                + entry.superseded;
             entry.dead += dead.saturating_sub(entry.letters);
             (entry.waiting, entry.letters) = (waiting, dead);
             entry.made = entry.made.max(there);

@@ -123,10 +123,7 @@ impl Store {
     fn settle_dropped(&self, claim: Claim) -> Result<oneshot::Receiver<()>, StoreError> {
         // Held until the writer is told, as with every settlement.
         let (released, _held) = claim.release();
-        self.send_wish(move |writer| {
-            writer.settle(released, Next::Dropped, None);
-            Ok(())
-        })
+        self.send_wish(move |writer| writer.settle(released, Next::Dropped, None))
     }
 }
 

@@ -19,6 +19,7 @@ pub(super) const IDENTITIES: &[u8] = b"i";
 pub(super) const PROFILES: &[u8] = b"p";
 pub(super) const FORGETTING: &[u8] = b"f";
 pub(super) const MEMBERS: &[u8] = b"c";
+pub(super) const PLACES: &[u8] = b"l";
 
 pub(super) fn profile(key: &ProfileKey) -> Vec<u8> {
     [b"p", key.as_bytes().as_slice()].concat()
@@ -53,6 +54,11 @@ pub(super) fn standing(destination: u32) -> Vec<u8> {
 /// How many profiles are in an audience.
 pub(super) fn members(audience: &str) -> Vec<u8> {
     [MEMBERS, audience.as_bytes()].concat()
+}
+
+/// Which export of a profile was made last for a destination that coalesces.
+pub(super) fn place(destination: u32, profile: &ProfileKey) -> Vec<u8> {
+    [PLACES, destination.to_be_bytes().as_slice(), profile.as_bytes()].concat()
 }
 
 /// The receipts of one commit.
@@ -97,18 +103,10 @@ pub(super) fn walk<T: Head>(
                 continue;
             }
             let number = u64::from_be_bytes(key[key.len() - 8..].try_into().expect("keys end in a number"));
-            match record::assemble(&db, key, &first) {
-                Ok(record) => return Some(Ok((number, Frozen::part(record).map(|(entry, _)| entry)))),
-                // It may have gone, or was written anew, between one chunk and the next.
-                Err(Unreadable::Damaged) => match record::read(&db, key) {
-                    Ok(None) => continue,
-                    Ok(Some(record)) => return Some(Ok((number, Frozen::part(record).map(|(entry, _)| entry)))),
-                    Err(Unreadable::Damaged) => return Some(Ok((number, None))),
-                    Err(Unreadable::Failed(error)) => {
-                        failed = true;
-                        return Some(Err(error));
-                    }
-                },
+            match record::whole(&db, key, first) {
+                Ok(None) => continue,
+                Ok(Some(record)) => return Some(Ok((number, Frozen::part(record).map(|(entry, _)| entry)))),
+                Err(Unreadable::Damaged) => return Some(Ok((number, None))),
                 Err(Unreadable::Failed(error)) => {
                     failed = true;
                     return Some(Err(error));

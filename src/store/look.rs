@@ -149,14 +149,10 @@ impl Store {
 
     /// A record; the outer `None` says that it is damaged.
     pub(super) fn record(&self, key: &[u8]) -> Result<Option<Option<Record>>, StoreError> {
-        self.read(|db| {
-            // It may be written anew between one chunk and the next.
-            let read = record::read(db, key);
-            match if read == Err(Unreadable::Damaged) { record::read(db, key) } else { read } {
-                Ok(record) => Ok(Some(record)),
-                Err(Unreadable::Damaged) => Ok(None),
-                Err(Unreadable::Failed(error)) => Err(error),
-            }
+        self.read(|db| match record::read(db, key) {
+            Ok(record) => Ok(Some(record)),
+            Err(Unreadable::Damaged) => Ok(None),
+            Err(Unreadable::Failed(error)) => Err(error),
         })
     }
 

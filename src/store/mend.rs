@@ -50,6 +50,8 @@ pub(super) fn mend(shared: &Shared, failure: &Failure, inbox: &mut Inbox) -> Opt
                 let last_number = opened.meta.last_number;
                 // One that was introduced and never answered for is on disk perhaps, and has no queue yet.
                 let make = |entry| Queue::new(live.clone(), entry, last_number, shared.commands.clone());
+                // It may be called otherwise on disk, and nobody was told.
+                opened.meta.destinations().for_each(|(id, entry)| shared.queues.name(entry.number, id));
                 let reset = |(id, entry)| shared.queues.get_or_make(id, || make(entry)).reset(entry, last_number);
                 // What was told in the meantime is of the store before; nobody can claim until it is mended.
                 if !opened.meta.destinations().all(reset) || refuse(shared, inbox, Duration::ZERO) == Told::ToClose {

@@ -67,6 +67,14 @@ pub(super) struct Entry {
     pub(super) redriven: u64,
     pub(super) moot: u64,
     pub(super) skipped: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) superseded: u64,
+    /// All exports between these numbers, both included, stand in the table of places; see [`super::place`]. Zero where the
+    /// destination never coalesced.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) placed_from: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(super) placed_to: u64,
     /// The youngest export that was delivered and has no receipt.
     pub(super) without_receipt: u64,
     /// No export below this number waits: reading starts here, not at the graves of all that was delivered.
@@ -97,7 +105,7 @@ pub struct Counters {
 }
 
 /// What was counted of one destination: made = delivered + waiting + dead + damaged + dropped + redriven +
-/// moot + skipped.
+/// moot + skipped + superseded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DestinationCounters {
     /// Exports that followed from changes.
@@ -118,6 +126,8 @@ pub struct DestinationCounters {
     pub moot: u64,
     /// Exports that were left out because their profile lacks the destination's `unique_id`.
     pub skipped: u64,
+    /// Exports whose place was taken by a newer one of their profile.
+    pub superseded: u64,
     /// Exports that ever became dead letters. No part of the sum.
     pub died: u64,
 }
@@ -146,17 +156,24 @@ impl Counters {
                 redriven,
                 moot,
                 skipped,
+                superseded,
                 died: _,
             } = counted;
-            if *made != delivered + waiting + dead + damaged + dropped + redriven + moot + skipped {
+            if *made != delivered + waiting + dead + damaged + dropped + redriven + moot + skipped + superseded {
                 found.push(format!(
                     "exports to {id}: {made} made, and {delivered} delivered + {waiting} waiting + {dead} dead \
-                     + {damaged} damaged + {dropped} dropped + {redriven} redriven + {moot} moot + {skipped} skipped"
+                     + {damaged} damaged + {dropped} dropped + {redriven} redriven + {moot} moot + {skipped} skipped \
+                     + {superseded} superseded"
                 ));
             }
         }
         found
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Entry {
@@ -212,6 +229,13 @@ impl Meta {
         })
     }
 
+    /// Calls a destination otherwise. One of the new name goes.
+    pub(super) fn rename(&mut self, old: &DestinationId, new: &DestinationId) {
+        if let Some(entry) = self.destinations.remove(old) {
+            self.destinations.insert(new.clone(), entry);
+        }
+    }
+
     pub(super) fn entry_numbered(&mut self, number: u32) -> Option<&mut Entry> {
         self.destinations.values_mut().find(|entry| entry.number == number)
     }
@@ -233,8 +257,20 @@ impl Meta {
         let Self { profiles, accepted, applied, unchanged, forgotten, receipts, quarantined, .. } = self;
         let counted = |entry: &Entry| {
             let Entry { number: _, low_water: _, dead: died, letters: dead, .. } = *entry;
-            let Entry { made, delivered, waiting, damaged, dropped, redriven, moot, skipped, .. } = *entry;
-            DestinationCounters { made, delivered, waiting, dead, damaged, dropped, redriven, moot, skipped, died }
+            let Entry { made, delivered, waiting, damaged, dropped, redriven, moot, skipped, superseded, .. } = *entry;
+            DestinationCounters {
+                made,
+                delivered,
+                waiting,
+                dead,
+                damaged,
+                dropped,
+                redriven,
+                moot,
+                skipped,
+                superseded,
+                died,
+            }
         };
         Counters {
             profiles: *profiles,

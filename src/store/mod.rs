@@ -15,6 +15,7 @@
 //! | `g` | destination (4) | [`Standing`]: hold, last accepted certificate | with the settlement that changed it |
 //! | `r` | commit (8) | the receipts of what that commit settled as delivered ([`receipts`]) | once a slice that delivers |
 //! | `c` | audience | how many profiles are in it ([`tally`]) | when one enters or leaves |
+//! | `l` | destination (4), profile key (16) | where the destination coalesces: the number of the export made last ([`place`]) | when an export is made at the end of a line, or ends |
 //! | `f` | profile key (16) | what is still to be erased of a profile that is forgotten ([`forget`]) | when that begins and ends |
 //! | `x` | the key of another record | its bytes, as found | when a record fails its checksum |
 //!
@@ -32,7 +33,8 @@
 //! each write of sled besides ([`files`]): sled counts on that when it uses a place again.
 //!
 //! Whatever else is wished, by a person mostly, runs on the same thread and is answered after the same sync ([`wish`]): a new
-//! destination, a standing, what is dropped ([`mod@drop`]), forgotten ([`forget`]) or sent again ([`redrive`]).
+//! destination, a standing, what is dropped ([`mod@drop`]), forgotten ([`forget`]), sent again ([`redrive`]) or called otherwise
+//! ([`rename`]).
 //!
 //! # What readers see
 //!
@@ -78,11 +80,13 @@ mod look;
 mod mend;
 mod meta;
 mod open;
+mod place;
 mod queue;
 mod queues;
 mod receipts;
 mod record;
 mod redrive;
+mod rename;
 mod space;
 mod still;
 mod survey;
@@ -103,6 +107,7 @@ pub use meta::{Counters, DestinationCounters};
 pub use queue::{Claim, Queue};
 pub use receipts::{Receipt, Receipts};
 pub use redrive::{Letter, NotRedriven, Redrive, Redriven, Remade};
+pub use rename::Renamed;
 pub use space::{Limits, Room};
 pub use tally::Tally;
 
@@ -424,6 +429,10 @@ impl Store {
 
 #[cfg(test)]
 mod at_once_tests;
+#[cfg(test)]
+mod place_tests;
+#[cfg(test)]
+mod rename_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -260,8 +260,8 @@ impl Queue {
 
     /// True when claiming at `now` may find something: an export is due, or some are to be read from disk.
     pub fn has_due(&self, now: Timestamp) -> bool {
-        let window = self.window();
-        room_to_refill(&window).is_some() || window.next_due(now).is_some_and(|due| due <= now)
+        let mut window = self.window();
+        room_to_refill(&window).is_some() || window.has_due(now)
     }
 
     /// When the next export may go, as seen at `now`; `None` when none waits for that alone.
@@ -320,6 +320,16 @@ impl Queue {
         self.changed.notify_one();
     }
 
+    /// Keeps an export from everybody, if nobody has it; see [`super::place`].
+    pub(super) fn reserve(&self, number: u64) -> bool {
+        self.window().reserve(number)
+    }
+
+    pub(super) fn replace(&self, number: u64, export: Export, frozen: Frozen) {
+        self.window().replace(number, export, frozen);
+        self.changed.notify_one();
+    }
+
     pub(super) fn give_back(&self, number: u64, changed: Option<Export>) {
         self.window().give_back(number, changed);
         self.changed.notify_one();
@@ -343,7 +353,11 @@ impl Claim {
             let key = layout::entry(Table::Schedule, self.queue.destination, self.number);
             let Some(db) = self.queue.live.db() else { return Ok(false) };
             self.frozen = match record::read(&db, &key) {
-                Ok(record) => record.and_then(Frozen::part::<Export>).map(|(_, frozen)| frozen),
+                // Another may have taken its place since it came into the window.
+                Ok(record) => record.and_then(Frozen::part).map(|(export, frozen)| {
+                    self.export = export;
+                    frozen
+                }),
                 Err(Unreadable::Damaged) => None,
                 Err(Unreadable::Failed(error)) => return Err(error),
             };

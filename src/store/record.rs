@@ -9,7 +9,7 @@
 //!
 //! What sled writes for an update is many times what we give it, so half the bytes are worth the microseconds.
 
-use sled::Batch;
+use sled::{Batch, IVec};
 
 use Unreadable::Damaged;
 
@@ -109,7 +109,22 @@ pub(super) struct Staged {
 pub(super) fn read(db: &sled::Tree, key: &[u8]) -> Result<Option<Record>, Unreadable> {
     match db.get(chunk_key(key, 0))? {
         None => Ok(None),
-        Some(first) => assemble(db, key, &first).map(Some),
+        Some(first) => whole(db, key, first),
+    }
+}
+
+/// Reads a record whose first chunk was read just now, and which may be written anew, or go, between one chunk and the next.
+pub(super) fn whole(db: &sled::Tree, key: &[u8], mut first: IVec) -> Result<Option<Record>, Unreadable> {
+    loop {
+        match assemble(db, key, &first) {
+            Err(Damaged) => match db.get(chunk_key(key, 0))? {
+                None => return Ok(None),
+                // Its checksum covers all of it: of another record the first chunk is another.
+                Some(now) if now != first => first = now,
+                Some(_) => return Err(Damaged),
+            },
+            read => return read.map(Some),
+        }
     }
 }
 

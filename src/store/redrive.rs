@@ -262,7 +262,7 @@ impl Writer<'_> {
         Ok(Ok(match remade {
             Remade::Export { export, lines, accepted_at } => {
                 let made = export.id;
-                self.make(export, lines, accepted_at);
+                self.make(export, lines, accepted_at)?;
                 self.count(destination, |counted| counted.redriven += 1);
                 Redriven::Exported(made)
             }

@@ -13,6 +13,7 @@ use super::{
     Committed, Counters,
     files::Mark,
     flush::Flusher,
+    place::Replaced,
     queue::Queue,
     still::Still,
     window::Made,
@@ -25,6 +26,10 @@ use crate::{destination::DestinationId, export::Next, metrics};
 pub(super) struct Group {
     pub(super) answers: Vec<(Answer, Committed)>,
     pub(super) made: BTreeMap<DestinationId, Vec<Made>>,
+    /// What took the places of older exports, by destination and number.
+    pub(super) replaced: BTreeMap<(u32, u64), Replaced>,
+    /// Destinations that are called otherwise from here on.
+    pub(super) renamed: Vec<(u32, DestinationId)>,
     pub(super) settled: Vec<(Arc<Queue>, u64, Next)>,
     pub(super) put_aside: Vec<(Arc<Queue>, u64)>,
     pub(super) counts: Vec<oneshot::Sender<Counters>>,
@@ -80,12 +85,17 @@ impl Syncer<'_> {
 
     /// Tells everybody: what was committed is on disk.
     fn answer(&self, group: Group) {
-        let Group { answers, mut made, settled, put_aside, counts, after, last_number, counters, still, .. } = group;
+        let Group { answers, mut made, replaced, renamed, settled, put_aside, counts, after, .. } = group;
+        let Group { last_number, counters, still, .. } = group;
         for (queue, number, next) in settled {
             match next {
                 Next::Delivered(_) | Next::Dead(_) | Next::Dropped => queue.finish(number),
                 Next::Waiting(export) => queue.give_back(number, Some(export)),
             }
+        }
+        renamed.iter().for_each(|(number, id)| self.shared.queues.name(*number, id));
+        for ((_, number), Replaced { queue, export, frozen }) in replaced {
+            queue.replace(number, export, frozen);
         }
         put_aside.into_iter().for_each(|(queue, number)| queue.finish(number));
         self.shared.queues.for_each(|destination, queue| {

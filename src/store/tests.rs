@@ -10,10 +10,11 @@ use std::{
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::{layout::Table, *};
+use super::{layout::Table, place_tests::coalesce, wish_tests::bend, *};
 use crate::{
     clock::Timestamp,
-    export::{Attempt, Cause, DeadLetter, Export, ExportId, NewExport, Outcome, Trouble},
+    destination::Coalesce,
+    export::{Attempt, Cause, DeadLetter, Export, NewExport, Outcome, Trouble},
     profile::{Profile, ProfileKey, identity::Namespace, update::UpdateId},
     trigger::Reason,
 };
@@ -54,6 +55,9 @@ pub(super) struct Tried {
     pub(super) swept: [u64; 2],
     pub(super) introduced: bool,
     pub(super) forgotten: u64,
+    /// How each destination coalesces, and the export of each profile that was made last since it does.
+    pub(super) coalesce: [Coalesce; 2],
+    pub(super) placed: BTreeMap<(usize, ProfileKey), u64>,
     applied: u64,
 }
 
@@ -62,18 +66,22 @@ pub(super) struct Person {
     pub(super) key: ProfileKey,
     snapshot: Vec<u8>,
     pub(super) lines: Vec<ProfileKey>,
+    /// Whether he is in the one audience that there is.
+    is_in: bool,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Waiting {
     pub(super) export: Export,
     pub(super) body: Vec<u8>,
+    pub(super) reasons: Vec<Reason>,
     pub(super) claimed: bool,
 }
 
 #[derive(Clone, Debug)]
 enum Action {
-    Update { person: usize, bytes: usize, to: [bool; 2] },
+    Update { person: usize, bytes: usize, to: [bool; 2], turns: bool },
+    Coalesce { from: usize, how: Coalesce },
     Join { one: usize, other: usize, to: [bool; 2] },
     Claim { from: usize, most: usize },
     Probe { from: usize, after: u64 },
@@ -110,7 +118,7 @@ impl Tried {
         let dir = tempfile::tempdir().unwrap();
         let owner = open_as(dir.path(), &keeping);
         let (people, queues, claims, expected, dead, receipts) = Default::default();
-        let (introduced, now, last_number, forgotten, applied, swept) = Default::default();
+        let (introduced, now, last_number, forgotten, applied, swept, placed) = Default::default();
         Self {
             dir,
             keeping,
@@ -126,14 +134,17 @@ impl Tried {
             swept,
             introduced,
             forgotten,
+            coalesce: [Coalesce::Off; 2],
+            placed,
             applied,
         }
     }
 
     async fn act(&mut self, action: Action) {
         match action {
-            Action::Update { person, bytes, to } => self.update(&[person], bytes, to).await,
-            Action::Join { one, other, to } if one != other => self.update(&[one, other], 10, to).await,
+            Action::Update { person, bytes, to, turns } => self.update(&[person], bytes, to, turns).await,
+            Action::Coalesce { from, how } => self.coalesce[from] = how,
+            Action::Join { one, other, to } if one != other => self.update(&[one, other], 10, to, false).await,
             Action::Join { .. } => {}
             Action::Claim { from, most } => self.claim(from, most),
             Action::Probe { from, after } => self.probe(from, after % (self.last_number + 2)),
@@ -164,7 +175,7 @@ impl Tried {
         self.verify().await;
     }
 
-    async fn update(&mut self, people: &[usize], bytes: usize, to: [bool; 2]) {
+    async fn update(&mut self, people: &[usize], bytes: usize, to: [bool; 2], turns: bool) {
         let id = UpdateId::new(at(self.now));
         let mut found: Vec<Person> = people.iter().filter_map(|person| self.people.get(person).cloned()).collect();
         found.sort_by_key(|person| person.key);
@@ -172,6 +183,7 @@ impl Tried {
         let key = found.first().map_or_else(|| id.into(), |person| person.key);
         let mut lines: Vec<ProfileKey> = found.iter().flat_map(|person| person.lines.clone()).collect();
         lines.extend(found.is_empty().then_some(key));
+        let is_in = found.first().is_some_and(|person| person.is_in) ^ turns;
         let mut profile = Profile { absorbed: lines[1..].to_vec(), ..Profile::new(key) };
         let with = self.people.iter().filter(|(_, person)| found.iter().any(|part| part.key == person.key));
         profile.identities.extend(with.map(|(number, _)| *number).chain(people.iter().copied()).map(identity));
@@ -179,20 +191,10 @@ impl Tried {
         let snapshot = serde_json::to_vec(&profile).unwrap().into_iter().chain(padding).collect::<Vec<u8>>();
         let absorbed: Vec<ProfileKey> = found.iter().skip(1).map(|person| person.key).collect();
         let moved = self.people.iter().filter(|(_, p)| absorbed.contains(&p.key)).map(|(n, _)| identity(*n)).collect();
-        let exports: Vec<NewExport> = (0..2)
-            .filter(|index| to[*index])
-            .map(|index| NewExport {
-                destination: destination(index),
-                id: ExportId::of(id, at(self.now), &destination(index)),
-                body: vec![index as u8; bytes / 2],
-                reasons: vec![Reason::IdentityAdded],
-            })
-            .collect();
+        let exports: Vec<NewExport> =
+            (0..2).filter(|index| to[*index]).map(|index| self.news(index, id, is_in, turns, bytes / 2)).collect();
         for (index, export) in (0..2).filter(|index| to[*index]).zip(&exports) {
-            self.last_number += 1;
-            let (body, export) = (export.body.clone(), Export::new(export.id, lines.clone(), at(self.now)));
-            self.queues[index].insert(self.last_number, Waiting { export, body, claimed: false });
-            self.expected[index].made += 1;
+            self.expect(index, export, &lines);
         }
         let mut before: Vec<Vec<u8>> = found.iter().map(|person| person.snapshot.clone()).collect();
         before.sort();
@@ -216,7 +218,7 @@ impl Tried {
         let identities = people.iter().map(|person| identity(*person)).collect();
         assert_eq!(self.owner.store().update(identities, decide).await.unwrap(), Committed::Applied);
         self.applied += 1;
-        let person = Person { key, snapshot, lines };
+        let person = Person { key, snapshot, lines, is_in };
         self.people
             .values_mut()
             .filter(|p| p.key == key || absorbed.contains(&p.key))
@@ -320,6 +322,10 @@ impl Tried {
             let stored = store.waiting(&destination(index), 0, usize::MAX).unwrap();
             let model = self.queues[index].iter().map(|(number, waiting)| (*number, Some(waiting.export.clone())));
             assert_eq!(stored, model.collect::<Vec<_>>());
+            for (number, waiting) in &self.queues[index] {
+                let whole = store.export(&destination(index), *number).unwrap().unwrap();
+                assert_eq!((whole.reasons, &whole.body[..]), (waiting.reasons.clone(), waiting.body.as_slice()));
+            }
             let dead = store.dead_letters(&destination(index), 0, usize::MAX).unwrap();
             let model = self.dead[index].iter().map(|(number, letter)| (*number, Some(letter.clone())));
             assert_eq!(dead, model.collect::<Vec<_>>());
@@ -328,6 +334,7 @@ impl Tried {
         let entries = self.owner.store.live.db().unwrap().iter().map(Result::unwrap).filter(counted);
         let live: usize = entries.map(|(key, value)| key.len() + value.len()).sum();
         assert_eq!(counters.live_bytes, live as u64, "live bytes are those of all records");
+        self.verify_places();
         let blobs = fs::read_dir(self.dir.path().join("store/blobs")).map_or(0, Iterator::count);
         assert_eq!(blobs, 0, "sled never syncs what stands there");
     }
@@ -361,8 +368,9 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
     let to = || any::<[bool; 2]>();
     let end = prop_oneof![Just(End::Delivered), (0..20u64).prop_map(|seconds| End::Retry { seconds }), Just(End::Dead)];
     let one = prop_oneof![
-        8 => (0..6usize, prop_oneof![0..2_000usize, 4_000..20_000usize], to())
-            .prop_map(|(person, bytes, to)| Action::Update { person, bytes, to }),
+        12 => (0..6usize, prop_oneof![4 => 0..2_000usize, 1 => 4_000..20_000usize], to(), prop::bool::weighted(0.3))
+            .prop_map(|(person, bytes, to, turns)| Action::Update { person, bytes, to, turns }),
+        1 => (0..2usize, coalesce()).prop_map(|(from, how)| Action::Coalesce { from, how }),
         2 => (0..6usize, 0..6usize, to()).prop_map(|(one, other, to)| Action::Join { one, other, to }),
         5 => (0..2usize, 1..5usize).prop_map(|(from, most)| Action::Claim { from, most }),
         1 => (0..2usize, any::<u64>()).prop_map(|(from, after)| Action::Probe { from, after }),
@@ -386,12 +394,17 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn store_does_what_a_simple_model_does(actions in actions(), few_receipts in any::<bool>()) {
+    fn store_does_what_a_simple_model_does(
+        actions in actions(),
+        coalesce in [coalesce(), coalesce()],
+        few_receipts in any::<bool>(),
+    ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
             let count_max = if few_receipts { 4 } else { 1_000_000 };
             let receipts = Receipts { count_max, ..Receipts::default() };
             let mut tried = Tried::new(Keeping { receipts, ..Keeping::default() });
+            tried.coalesce = coalesce;
             for action in actions {
                 tried.act(action).await;
             }
@@ -447,18 +460,8 @@ async fn store_in_use_and_store_of_a_later_version_are_refused() {
     fs::write(dir.path().join("FORMAT"), "5\n").unwrap();
 
     assert!(
-        matches!(StoreOwner::open(dir.path(), &[], &Keeping::default()), Err(StoreError::Newer { found, .. }) if found == "4")
+        matches!(StoreOwner::open(dir.path(), &[], &Keeping::default()), Err(StoreError::Newer { found, .. }) if found == "5")
     );
-}
-
-/// Changes a bit of a record in a stopped store.
-pub(super) fn bend(dir: &Path, key: Vec<u8>) {
-    let db = sled::Config::new().path(dir.join("store")).open().unwrap();
-    let key = [key.as_slice(), &[0]].concat();
-    let mut bytes = db.get(&key).unwrap().unwrap().to_vec();
-    *bytes.last_mut().unwrap() ^= 1;
-    db.insert(key, bytes).unwrap();
-    db.flush().unwrap();
 }
 
 #[tokio::test]
@@ -466,7 +469,7 @@ async fn damaged_records_are_put_aside_and_the_rest_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let mut tried = Tried { owner: open(dir.path()), dir, ..Tried::new(Keeping::default()) };
     for person in 0..3 {
-        tried.update(&[person], 100, [true, false]).await;
+        tried.update(&[person], 100, [true, false], false).await;
     }
     let Tried { owner, dir, people, .. } = tried;
     owner.close();

@@ -33,6 +33,11 @@ pub(super) struct Window {
     retries: BTreeSet<(Timestamp, u64)>,
     /// Handed out though they are still on disk alone: by number, not by line.
     beyond: BTreeSet<u64>,
+    /// Exports in whose places the writer has put newer ones, and how many groups of its that are not synced have. They are
+    /// claimed, by nobody.
+    reserved: BTreeMap<u64, u32>,
+    /// The sender has passed by what waits up to this number, or has come to the end.
+    passed_to: u64,
     /// How often one of those was finished: what was read from disk meanwhile may hold it still.
     cuts: u64,
     claimed: usize,
@@ -139,13 +144,28 @@ impl Window {
     /// Hands out a retry that is due, the longest due first; else the oldest that had no attempt. Retries go first because
     /// they are few, and a long backlog must not starve them.
     pub(super) fn claim_due(&mut self, now: Timestamp) -> Option<Claimed> {
-        self.claim(self.due(now)?)
+        let due = self.due(now);
+        self.pass(due);
+        self.claim(due?)
     }
 
     /// As [`Window::claim_due`], for one whose body is in memory.
     pub(super) fn claim_due_in_memory(&mut self, now: Timestamp) -> Option<Claimed> {
-        let number = self.due(now).filter(|number| self.entries[number].frozen.is_some())?;
-        self.claim(number)
+        let due = self.due(now);
+        self.pass(due);
+        self.claim(due.filter(|number| self.entries[number].frozen.is_some())?)
+    }
+
+    /// Whether one may go at `now`.
+    pub(super) fn has_due(&mut self, now: Timestamp) -> bool {
+        let due = self.due(now);
+        self.pass(due);
+        due.is_some()
+    }
+
+    /// The sender goes on to this export, or has come to the end.
+    fn pass(&mut self, next: Option<u64>) {
+        self.passed_to = self.passed_to.max(next.unwrap_or(self.read_to));
     }
 
     fn due(&self, now: Timestamp) -> Option<u64> {
@@ -161,8 +181,11 @@ impl Window {
     pub(super) fn claim_head(&mut self, after: u64) -> Option<Claimed> {
         let may_go = |(number, entry): &(&u64, &Entry)| !entry.claimed && self.is_head(&entry.export, **number);
         let behind = self.entries.range(after.saturating_add(1)..).find(may_go);
-        let number = *behind.or_else(|| self.entries.range(..=after).find(may_go))?.0;
-        self.claim(number)
+        let head = behind.or_else(|| self.entries.range(..=after).find(may_go)).map(|(number, _)| *number);
+        if head.is_none() {
+            self.pass(None);
+        }
+        self.claim(head?)
     }
 
     /// Hands out one export, due or not, first in its line or not: it is not to be sent.
@@ -179,6 +202,51 @@ impl Window {
                 Seized::Beyond
             }
         }
+    }
+
+    /// Keeps an export from being handed out, for a newer one is being put in its place; true when that may be done, and
+    /// [`Window::replace`] is to follow. Where an earlier group still has it, it is lent on, unless the sender waits for it:
+    /// what changes all the time must go out some time too.
+    pub(super) fn reserve(&mut self, number: u64) -> bool {
+        if let Some(groups) = self.reserved.get_mut(&number) {
+            let may_wait = number > self.passed_to;
+            *groups += u32::from(may_wait);
+            return may_wait;
+        }
+        let is_free = match self.entries.get_mut(&number) {
+            Some(entry) if entry.claimed => false,
+            Some(entry) => {
+                entry.claimed = true;
+                self.fresh.remove(&number);
+                let frozen = entry.frozen.take();
+                self.bodies_bytes -= frozen.map_or(0, |frozen| frozen.as_bytes().len());
+                true
+            }
+            None => number > self.read_to && self.beyond.insert(number),
+        };
+        if is_free {
+            self.reserved.insert(number, 1);
+        }
+        is_free
+    }
+
+    /// Takes in what was put in the place of an export, now that it is synced. Unless a later group has it too, it may go.
+    pub(super) fn replace(&mut self, number: u64, export: Export, frozen: Frozen) {
+        let Some(groups) = self.reserved.get_mut(&number) else { return };
+        *groups -= 1;
+        if *groups > 0 {
+            return;
+        }
+        self.reserved.remove(&number);
+        // A reading under way may bring the older one's head; its record is read again when it is claimed.
+        self.beyond.remove(&number);
+        let Some(entry) = self.entries.get_mut(&number) else { return };
+        let before = entry.frozen.take().map_or(0, |frozen| frozen.as_bytes().len());
+        let bytes = self.bodies_bytes - before + frozen.as_bytes().len();
+        let fits = bytes <= BODIES_BYTES_MAX;
+        self.bodies_bytes = if fits { bytes } else { self.bodies_bytes - before };
+        *entry = Entry { export, claimed: false, frozen: Some(frozen).filter(|_| fits) };
+        self.ready_if_head(number);
     }
 
     /// Hands out the oldest up to number `to` that nobody has, as [`Window::seize`] does.
@@ -253,7 +321,7 @@ impl Window {
 
     /// Whether this export is handed out.
     pub(super) fn is_claimed(&self, number: u64) -> bool {
-        self.entries.get(&number).is_some_and(|entry| entry.claimed)
+        self.entries.get(&number).is_some_and(|entry| entry.claimed) && !self.reserved.contains_key(&number)
     }
 
     /// When the update of the oldest waiting export came in.

@@ -2,11 +2,17 @@
 
 use std::{path::Path, time::Duration};
 
-use super::{layout::Table, tests::*, window::WINDOW_MAX, *};
+use super::{
+    at_once_tests::{delivered, send},
+    layout::Table,
+    tests::*,
+    window::WINDOW_MAX,
+    *,
+};
 use crate::{
     clock::Timestamp,
-    export::{Attempt, Cause, DeadLetter, Export, ExportId, NewExport, Outcome},
-    profile::{Profile, ProfileKey, update::UpdateId},
+    export::{Cause, DeadLetter, Export, ExportId, NewExport},
+    profile::{ProfileKey, update::UpdateId},
     trigger::Reason,
 };
 
@@ -63,6 +69,7 @@ impl Tried {
             id: ExportId::of(id, now, &to),
             body: b"again".to_vec(),
             reasons: vec![Reason::Redrive(of.id)],
+            coalesce: self.coalesce[from],
         };
         let (made, lines, expected) = (export.clone(), of.lines.clone(), of.id);
         let remake = move |letter: &Letter, _: Found| {
@@ -88,11 +95,7 @@ impl Tried {
             Ok(Redriven::Exported(id)) => {
                 let newest = |number: u64| !is_overtaken() && self.swept[from] <= number;
                 assert!(!moot && id == made.id && (how == Redrive::Present || newest(number)));
-                self.last_number += 1;
-                let waiting = Export::new(id, of.lines.clone(), now);
-                let waiting = Waiting { export: waiting, body: made.body, claimed: false };
-                self.queues[from].insert(self.last_number, waiting);
-                self.expected[from].made += 1;
+                self.expect(from, &made, &of.lines);
                 self.expected[from].redriven += 1;
             }
             Err(why) => {
@@ -156,34 +159,26 @@ impl Tried {
     }
 }
 
-/// Takes an update of a person at this second, which makes so many exports; returns the profile's key.
-pub(super) async fn send(store: &Store, person: usize, second: u64, exports: usize) -> ProfileKey {
-    let (update, to) = (UpdateId::new(at(second)), destination(0));
-    let export = |_| NewExport {
-        destination: to.clone(),
-        id: ExportId::of(UpdateId::new(at(second)), at(second), &to),
-        body: vec![7; 5000],
-        reasons: vec![Reason::IdentityAdded],
-    };
-    let exports = (0..exports).map(export).collect();
-    let (tell, told) = tokio::sync::oneshot::channel();
-    let decide = move |found: Found| {
-        let mut profile =
-            found.snapshots.first().and_then(|bytes| Profile::read(bytes)).unwrap_or(Profile::new(update.into()));
-        profile.identities.extend([identity(person)]);
-        let (absorbed, moved) = Default::default();
-        let (committed, accepted_at) = (Committed::Applied, at(second));
-        let (key, lines, snapshot) = (profile.key, profile.lines(), serde_json::to_vec(&profile).unwrap());
-        tell.send(key).unwrap();
-        let members = [("ups:gold".to_owned(), 1)].into();
-        Ok(Change { committed, key, snapshot, absorbed, moved, members, lines, accepted_at, exports, skipped: vec![] })
-    };
-    store.update(vec![identity(person)], decide).await.unwrap();
-    told.await.unwrap()
+/// The database of a stopped store: threads of a sled that was closed let go of its file a little later.
+fn open_database(dir: &Path) -> sled::Db {
+    let until = std::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        match sled::Config::new().path(dir.join("store")).open() {
+            Ok(db) => return db,
+            Err(error) => assert!(std::time::Instant::now() < until, "{error}"),
+        }
+        std::thread::yield_now();
+    }
 }
 
-pub(super) fn delivered(second: u64) -> Next {
-    Next::Delivered(Attempt::new(at(second), Outcome::Delivered(200)))
+/// Changes a bit of a record in a stopped store.
+pub(super) fn bend(dir: &Path, key: Vec<u8>) {
+    let db = open_database(dir);
+    let key = [key.as_slice(), &[0]].concat();
+    let mut bytes = db.get(&key).unwrap().unwrap().to_vec();
+    *bytes.last_mut().unwrap() ^= 1;
+    db.insert(key, bytes).unwrap();
+    db.flush().unwrap();
 }
 
 fn reopen(owner: StoreOwner, dir: &Path) -> StoreOwner {
@@ -389,7 +384,7 @@ async fn damaged_record_excuses_none_that_is_missing() {
         owner.close();
         bend(dir.path(), layout::entry(Table::Schedule, 0, 2));
         if missing {
-            let db = sled::Config::new().path(dir.path().join("store")).open().unwrap();
+            let db = open_database(dir.path());
             // Not the last one: opening would find that out.
             db.remove([layout::profile(&keys[0]).as_slice(), &[0]].concat()).unwrap().unwrap();
             db.flush().unwrap();

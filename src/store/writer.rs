@@ -15,7 +15,6 @@ use super::{
     Change, Committed, Counters, Found, StoreError,
     files::{Files, Mark},
     flush::Flusher,
-    frozen::Frozen,
     head,
     layout::{self, Table},
     live::{Health, Live},
@@ -30,9 +29,8 @@ use super::{
     syncer::{Group, Syncer},
 };
 use crate::{
-    clock::Timestamp,
-    destination::Standing,
-    export::{Export, NewExport, Next},
+    destination::{DestinationId, Standing},
+    export::Next,
     metrics,
     profile::{ProfileKey, Refusal, identity::Identity},
 };
@@ -180,6 +178,8 @@ pub(super) struct Writer<'s> {
     pub(super) sweep: Sweep,
     /// How many are in each audience, as far as that was asked for.
     pub(super) members: HashMap<String, u64>,
+    /// Destinations by the names that they had, as long as somebody may know them by those.
+    pub(super) renamed: BTreeMap<DestinationId, DestinationId>,
 }
 
 /// What goes into the next atomic batch.
@@ -190,6 +190,8 @@ pub(super) struct Slice {
     updates: usize,
     /// Profiles and identities that the batch writes, by key: what touches them too has to see them applied.
     pub(super) touched: HashSet<Vec<u8>>,
+    /// What the batch does to the table of places, by key: the number that stands there then, if one does.
+    pub(super) places: HashMap<Vec<u8>, Option<u64>>,
     /// What was delivered.
     pub(super) receipts: Vec<Packed>,
     /// The batch changes receipts that were there before.
@@ -212,6 +214,7 @@ impl<'s> Writer<'s> {
             to_syncer,
             slice: Slice::default(),
             members: HashMap::new(),
+            renamed: BTreeMap::new(),
             group: Group::default(),
             sweep: Sweep::default(),
         }
@@ -260,7 +263,7 @@ impl<'s> Writer<'s> {
     fn take(&mut self, command: Command) -> Result<(), Failure> {
         match command {
             Command::Update { identities, decide, answer } => self.update(identities, decide, answer)?,
-            Command::Settle { released, next, standing } => self.settle(released, *next, standing),
+            Command::Settle { released, next, standing } => self.settle(released, *next, standing)?,
             Command::PutAside { queue, number } => self.put_aside_export(queue, number)?,
             Command::Count { answer } => self.group.counts.push(answer),
             Command::Still(work) => self.be_still(work)?,
@@ -281,7 +284,7 @@ impl<'s> Writer<'s> {
             Ok(change) => {
                 self.count_members(&change.members)?;
                 self.group.answers.push((answer, change.committed));
-                self.stage(change, links, &lengths);
+                self.stage(change, links, &lengths)?;
             }
         }
         Ok(())
@@ -316,7 +319,7 @@ impl<'s> Writer<'s> {
         Ok((links, Found { snapshots, lost }, lengths))
     }
 
-    fn stage(&mut self, change: Change, links: Links, lengths: &Lengths) {
+    fn stage(&mut self, change: Change, links: Links, lengths: &Lengths) -> Result<(), Failure> {
         let Change { committed, key, snapshot, absorbed, moved, members: _, lines, accepted_at, exports, skipped } =
             change;
         let profile = layout::profile(&key);
@@ -338,10 +341,11 @@ impl<'s> Writer<'s> {
             }
         }
         for export in exports {
-            self.make(export, lines.clone(), accepted_at);
+            self.make(export, lines.clone(), accepted_at)?;
         }
-        for destination in &skipped {
-            let counted = self.meta.entry(destination);
+        for destination in skipped {
+            let destination = self.called(destination);
+            let counted = self.meta.entry(&destination);
             (counted.made, counted.skipped) = (counted.made + 1, counted.skipped + 1);
         }
         self.meta.accepted += 1;
@@ -351,26 +355,17 @@ impl<'s> Writer<'s> {
         }
         self.slice.updates += 1;
         self.sweep.now = accepted_at;
+        Ok(())
     }
 
-    /// Stages an export.
-    pub(super) fn make(&mut self, export: NewExport, lines: Vec<ProfileKey>, accepted_at: Timestamp) {
-        self.meta.last_number += 1;
-        let number = self.meta.last_number;
-        let destination = self.meta.number_of(&export.destination);
-        let entry = Export::new(export.id, lines, accepted_at);
-        let mut frozen = Frozen::new(&export.reasons, &export.body);
-        let key = layout::entry(Table::Schedule, destination, number);
-        frozen.record_length = self.put(&key, &[&head::encode(&entry), frozen.as_bytes()], None);
-        let counted = self.meta.entry(&export.destination);
-        (counted.made, counted.waiting) = (counted.made + 1, counted.waiting + 1);
-        self.group.made.entry(export.destination).or_default().push((number, entry, frozen));
-    }
-
-    pub(super) fn settle(&mut self, released: Released, next: Next, standing: Option<Standing>) {
+    pub(super) fn settle(&mut self, released: Released, next: Next, standing: Option<Standing>) -> Result<(), Failure> {
         let Released { queue, number, id, profile, frozen } = released;
         let length = frozen.record_length;
         let destination = queue.destination();
+        match &next {
+            Next::Waiting(_) => {}
+            Next::Delivered(_) | Next::Dead(_) | Next::Dropped => self.vacate(destination, number, profile)?,
+        }
         let entry = layout::entry(Table::Schedule, destination, number);
         match &next {
             Next::Waiting(export) => drop(self.put(&entry, &[&head::encode(export), frozen.as_bytes()], Some(length))),
@@ -397,6 +392,7 @@ impl<'s> Writer<'s> {
         }
         self.count(destination, |counted| counted.low_water = counted.low_water.max(queue.low_water()));
         self.group.settled.push((queue, number, next));
+        Ok(())
     }
 
     pub(super) fn stand(&mut self, destination: u32, standing: &Standing) {

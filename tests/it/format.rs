@@ -71,6 +71,11 @@ async fn store_of_format_2_opens_with_all_that_is_in_it() {
     opens_with_all_that_is_in_it("2").await;
 }
 
+#[tokio::test]
+async fn store_of_format_3_opens_with_all_that_is_in_it() {
+    opens_with_all_that_is_in_it("3").await;
+}
+
 async fn opens_with_all_that_is_in_it(format: &str) {
     let pki = Pki::new();
     let receiver = Receiver::start(&pki).await;
@@ -81,7 +86,7 @@ async fn opens_with_all_that_is_in_it(format: &str) {
     let check: Value = serde_json::from_slice(&check.stdout).unwrap();
     let counted = json!({
         "made": 7, "delivered": 3, "waiting": 3, "dead": 1, "damaged": 0, "dropped": 0, "redriven": 0, "moot": 0, "skipped": 0,
-        "died": 1,
+        "superseded": 0, "died": 1,
     });
     assert_eq!((&check["whole"], &check["counters"]["profiles"]), (&json!(true), &json!(4)), "{check}");
     assert_eq!(check["counters"]["destinations"]["crm"], counted);

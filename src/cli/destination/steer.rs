@@ -184,12 +184,15 @@ fn whole(view: &DestinationView) -> Result<(), Failure> {
     if let Some(at) = &view.next_at {
         line("sent to again", at)?;
     }
-    if let Some(Counted { made, delivered, waiting, dead, damaged, dropped, redriven, moot, skipped }) = view.counted {
+    if let Some(counted) = view.counted {
+        let Counted { made, delivered, waiting, dead, damaged, dropped, redriven, moot, skipped, superseded } = counted;
         let [made, delivered, waiting, dead] = [made, delivered, waiting, dead].map(HumanCount);
         line("exports", &format_args!("{made} made, {delivered} delivered, {waiting} waiting, {dead} dead"))?;
         line(
             "",
-            &format_args!("{damaged} damaged, {dropped} dropped, {redriven} redriven, {moot} moot, {skipped} skipped"),
+            &format_args!(
+                "{superseded} superseded, {damaged} damaged, {dropped} dropped, {redriven} redriven, {moot} moot, {skipped} skipped"
+            ),
         )?;
     }
     line("in flight", &view.in_flight)?;

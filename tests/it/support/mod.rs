@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "a kit for all tests; not each piece has its user at each time")]
 
 pub mod appliance;
+pub mod changing;
 pub mod disk;
 pub mod door;
 pub mod faulty_disk;
