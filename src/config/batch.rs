@@ -11,7 +11,7 @@ use crate::destination::{Batching, Format};
 
 /// Larger batches gain next to nothing, and what a crash sends twice grows with them.
 const EXPORTS: RangeInclusive<usize> = 1..=1000;
-/// Less than a common export would send each alone.
+/// With less, hardly two exports would ever go together.
 const BYTES_MIN: u64 = 1024;
 /// All requests of a destination that are under way. They are in memory, and so are their exports: twice this at worst.
 const BYTES_IN_FLIGHT_MAX: u64 = 64 * 1024 * 1024;

@@ -86,8 +86,7 @@ pub(super) fn destination(
     let retry_delays = section.or("retry_delays", "[\"15s\", \"30s\"]", |item| retry_delays(&item));
     let max_in_flight = section.or("max_in_flight", "64", |item| item.integer(1..=IN_FLIGHT_MAX));
     let max_rate = section.optional("max_rate").map_or(Some(None), |item| item.integer(1..=RATE_MAX).map(Some));
-    let batch =
-        section.optional("batch").map_or(Some(None), |item| batch(&item, max_in_flight.unwrap_or(1)).map(Some));
+    let batch = section.optional("batch").map_or(Some(None), |item| batch(&item, max_in_flight.unwrap_or(1)).map(Some));
     let unreachable = section.or("unreachable", "\"hold\"", |item| item.choice(UNREACHABLE));
     let local_address = section.optional("local_address").map_or(Some(None), |item| local_address(&item).map(Some));
     let tls = section.required("tls").and_then(|item| client_tls(&item, places));

@@ -245,9 +245,18 @@ fn each_mistake_is_refused_with_its_line_and_key() {
             &destination("batch = { max_exports = 1001 }"),
             "9: destination \"crm\".batch.max_exports: expected an integer from 1 to 1000",
         ),
-        (&destination("batch = { max_bytes = \"0KiB\" }"), "9: destination \"crm\".batch.max_bytes: expected at least 1KiB"),
-        (&destination("batch = { max_wait = \"61s\" }"), "9: destination \"crm\".batch.max_wait: expected a duration from"),
-        (&destination("batch = { format = \"csv\" }"), "9: destination \"crm\".batch.format: expected `array` or `ndjson`"),
+        (
+            &destination("batch = { max_bytes = \"0KiB\" }"),
+            "9: destination \"crm\".batch.max_bytes: expected at least 1KiB",
+        ),
+        (
+            &destination("batch = { max_wait = \"61s\" }"),
+            "9: destination \"crm\".batch.max_wait: expected a duration from",
+        ),
+        (
+            &destination("batch = { format = \"csv\" }"),
+            "9: destination \"crm\".batch.format: expected `array` or `ndjson`",
+        ),
         (&destination("batch = { exports = 3 }"), "9: destination \"crm\".batch.exports: unknown key"),
         (
             &destination("batch = { max_bytes = \"2MiB\" }"),

@@ -90,7 +90,8 @@ impl Worker {
         detail: Option<&str>,
     ) {
         let (destination, export) = (self.destination.id(), batch.id());
-        let (exports, attempts) = (batch.count(), batch.first().export.attempts.len() + usize::from(charge == Charge::Attempt));
+        let (exports, attempts) =
+            (batch.count(), batch.first().export.attempts.len() + usize::from(charge == Charge::Attempt));
         match (next, then) {
             // No failure ends so.
             (Next::Delivered(_) | Next::Dropped, _) => {}

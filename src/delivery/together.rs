@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn trial_is_charged_to_nobody_and_changes_no_due_time() {
-        for outcome in [Outcome::Fault(Fault::Status(404)), Outcome::Refused(400), Outcome::Retryable(Trouble::Timeout)] {
+        for outcome in [Outcome::Fault(Fault::Status(404)), Outcome::Refused(400), Outcome::Retryable(Trouble::Timeout)]
+        {
             let (all, then) = meet(&exports(3), outcome, Charge::Trial, at(100));
             assert_eq!(then, Then::Stay);
             assert!(all.iter().all(|export| (export.attempts.len(), export.trials, export.due) == (0, 1, at(0))));

@@ -88,8 +88,7 @@ mod tests {
     fn request_is_never_longer_than_it_may_be_but_for_one_export_alone() {
         let bodies: Vec<Vec<u8>> = (1..20).map(|length| vec![b'x'; length]).collect();
         for max_bytes in 1..250 {
-            let batching =
-                Batching { max_exports: 15, max_bytes, max_wait: Duration::ZERO, format: Format::Array };
+            let batching = Batching { max_exports: 15, max_bytes, max_wait: Duration::ZERO, format: Format::Array };
             let mut bytes = 0;
             for (index, body) in bodies.iter().enumerate() {
                 bytes += body.len();

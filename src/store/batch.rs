@@ -6,8 +6,8 @@
 //! That is on disk before the request is first sent, so that it goes out again as it was, whatever happens in between: with
 //! the same exports in the same order, and so with the same bytes and the same key. It goes with the settlement of any of
 //! them that ends. What stands there of exports that do not all wait any more, as after a crash between the slices of a large
-//! batch, says nothing, and is removed when the store is opened: those that are left go out anew. A single export needs no
-//! such record. Records are few, come and go within moments, and are not counted as live bytes; without them, as in a store
+//! batch, says nothing, and is removed when the store is opened: those that are left go out anew. An export that goes
+//! alone needs no such record, unless it is what is left of a batch that was halved. Records are few, come and go within moments, and are not counted as live bytes; without them, as in a store
 //! that an older version used, exports are as good as any that wait.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -155,8 +155,7 @@ impl Writer<'_> {
     fn keep_together(&mut self, queue: &Queue, numbers: Vec<u64>, format: Format) {
         let mut kept = Kept { numbers, format, length: None };
         let key = layout::together(queue.destination(), kept.first());
-        let staged =
-            record::put(&mut self.slice.batch, &key, &[&encode(&(kept.format, &kept.numbers))], None);
+        let staged = record::put(&mut self.slice.batch, &key, &[&encode(&(kept.format, &kept.numbers))], None);
         self.slice.operations += staged.operations;
         kept.length = Some(staged.length);
         queue.together(|window| window.keep_together(kept));
@@ -204,7 +203,8 @@ impl Writer<'_> {
         queue.together(|window| window.part(*first));
         let numbers: Vec<u64> = settled.iter().map(|(released, _)| released.number).collect();
         let (front, back) = numbers.split_at(middle(numbers.len()));
-        for half in [front, back].into_iter().filter(|half| half.len() > 1) {
+        // A half of one too, lest it go together with others again.
+        for half in [front, back].into_iter().filter(|half| !half.is_empty()) {
             self.keep_together(&queue, half.to_vec(), format);
         }
     }
@@ -251,5 +251,5 @@ fn kept(key: &[u8], payload: &[u8], length: usize) -> Option<(u32, Kept)> {
     let destination = key.get(1..5)?.try_into().ok().map(u32::from_be_bytes)?;
     let (format, numbers): (Format, Vec<u64>) = postcard::from_bytes(payload).ok()?;
     let first = key.get(5..13)?.try_into().ok().map(u64::from_be_bytes)?;
-    (numbers.len() > 1 && numbers[0] == first).then_some((destination, Kept { numbers, format, length: Some(length) }))
+    (numbers.first() == Some(&first)).then_some((destination, Kept { numbers, format, length: Some(length) }))
 }

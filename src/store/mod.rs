@@ -426,6 +426,8 @@ impl Store {
 #[cfg(test)]
 mod at_once_tests;
 #[cfg(test)]
+mod batch_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod wish_tests;

@@ -347,7 +347,8 @@ mod tests {
     }
 
     fn read(exports: &[(u64, Export)]) -> Vec<Read> {
-        let read = |(number, export): &(u64, Export)| Read { number: *number, export: export.clone(), bytes: 3, frozen: None };
+        let read =
+            |(number, export): &(u64, Export)| Read { number: *number, export: export.clone(), bytes: 3, frozen: None };
         exports.iter().map(read).collect()
     }
 

@@ -33,7 +33,8 @@ fn failed() -> Outcome {
 fn three_charged_failures_in_a_row_hold_and_then_nothing_is_charged() {
     let mut gate = gate();
 
-    let charges: Vec<Charge> = (0..40).map(|number| gate.judge(number, 1, failed(), Over::InUse, at(0)).charge).collect();
+    let charges: Vec<Charge> =
+        (0..40).map(|number| gate.judge(number, 1, failed(), Over::InUse, at(0)).charge).collect();
 
     assert_eq!(charges[..3], [Charge::Attempt; 3]);
     assert_eq!(charges[3..], [Charge::Trial; 37]);

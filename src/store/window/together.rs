@@ -23,7 +23,7 @@ pub(in crate::store) struct Kept {
 impl Kept {
     /// The number of the first: the one that they are kept by.
     pub(in crate::store) fn first(&self) -> u64 {
-        *self.numbers.first().expect("one export alone is not kept together with anything")
+        *self.numbers.first().expect("at least one export is kept")
     }
 }
 
@@ -135,7 +135,7 @@ impl Window {
         self.kept.values()
     }
 
-    /// Ends what this export is a part of: each of the others may go by itself.
+    /// Ends what this export is a part of: each that nobody has may go by itself.
     pub(in crate::store) fn part(&mut self, number: u64) {
         let Some(first) = self.first_of.get(&number).copied() else { return };
         self.unready(first);
@@ -143,9 +143,7 @@ impl Window {
         for number in &kept.numbers {
             self.first_of.remove(number);
         }
-        for other in kept.numbers.into_iter().filter(|other| *other != number) {
-            self.ready_if_head(other);
-        }
+        kept.numbers.into_iter().for_each(|number| self.ready_if_head(number));
     }
 }
 
