@@ -6,6 +6,7 @@ use hyper::header::HeaderMap;
 
 use super::{
     authentication::authentication,
+    batch::batch,
     client_tls::{client_tls, tls_files},
     duration::duration,
     file::{Item, Section},
@@ -106,6 +107,7 @@ pub(super) fn destination(
     let max_rate = section.optional("max_rate").map_or(Some(None), |item| item.integer(1..=RATE_MAX).map(Some));
     let http = section.or("http", "\"1.1\"", |item| item.choice(HTTP));
     let coalesce = section.or("coalesce", "\"off\"", |item| item.choice(COALESCE));
+    let batch = section.optional("batch").map_or(Some(None), |item| batch(&item, max_in_flight.unwrap_or(1)).map(Some));
     let unreachable = section.or("unreachable", "\"hold\"", |item| item.choice(UNREACHABLE));
     let local_address = section.optional("local_address").map_or(Some(None), |item| local_address(&item).map(Some));
     let tls = section.required("tls").and_then(|item| client_tls(&item, places));
@@ -131,6 +133,7 @@ pub(super) fn destination(
         retry_delays: retry_delays?,
         max_in_flight: max_in_flight?,
         max_rate: max_rate?,
+        batch: batch?,
         unreachable: unreachable?,
         local_address: local_address?,
         tls: tls?.with_http(http?),

@@ -12,6 +12,7 @@ use std::{
 
 mod audience;
 mod authentication;
+mod batch;
 mod client_tls;
 mod destination;
 pub mod draft;

@@ -14,7 +14,9 @@ fn every_key() -> String {
     let policy = "[[merge_policy]]\nid = \"crm-first\"\ntype = \"dataSetPrecedence\"\ndatasets = [\"crm\", \"web\"]\n";
     format!(
         "{inlet}{policy}{}{}",
-        destination("authentication = { bearer = { file = \"token\" } }\nunique_id = { namespace = \"CRM\" }"),
+        destination(
+            "authentication = { bearer = { file = \"token\" } }\nunique_id = { namespace = \"CRM\" }\nbatch = {}"
+        ),
         "[[destination]]\nname = \"ads\"\nendpoint = \"https://ads.example/\"\naudiences = [\"us\"]\n\
          [destination.authentication.oauth2]\ngrant = \"password\"\ntoken_url = \"https://id.example/\"\nclient_id = \"me\"\n\
          client_secret.file = \"token\"\nusername = \"ann\"\npassword.file = \"token\"\ncredentials = \"basic\"\n[destination.tls]\n\

@@ -6,7 +6,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use hyper::Method;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -220,8 +219,8 @@ impl Control {
             return Err((outcome, "our certificate is expired or not valid yet".to_owned()));
         }
         let (method, body) = match test {
-            Test::Head => (Method::HEAD, Bytes::new()),
-            Test::Sample => (Method::POST, Bytes::from_static(SAMPLE)),
+            Test::Head => (Method::HEAD, None),
+            Test::Sample => (Method::POST, Some(SAMPLE)),
         };
         let Ok(Met { status, outcome, detail, answer: _ }) = sender.test(method, body).await else {
             return Err((Outcome::Fault(Fault::Token(TokenFault::NoAnswer)), "its worker ends".to_owned()));

@@ -17,9 +17,9 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    destination::{Authentication, Destination, Query},
+    destination::{Authentication, Batching, Destination, Format, Query},
     export::{Excerpt, Fault, Outcome},
-    store::Claim,
+    store::{Batch, Store},
     tls::{Answer, ClientTls, Fingerprint, HttpsUrl, Limits, MutualClient, MutualClientError, Origin, PostError},
     token::{Refusal, TokenFault},
 };
@@ -45,12 +45,12 @@ pub(super) struct Sender {
     values: Vec<Vec<u8>>,
 }
 
-/// A POST that ended: the claim, by which sender it went, and what it met.
+/// A POST that ended: its exports, by which sender they went, and what they met.
 pub(super) struct Ended {
-    pub(super) claim: Claim,
+    pub(super) batch: Batch,
     pub(super) sender: u64,
-    /// Nothing when it was given up at the end, before it was sent.
-    pub(super) met: Result<Met, Stopped>,
+    /// `None` when they were not sent: the worker ended, or the store failed before.
+    pub(super) met: Option<Met>,
 }
 
 /// Why a request was not sent: whoever wanted it sent ends.
@@ -120,29 +120,48 @@ impl Sender {
         self.stopped.cancel();
     }
 
-    /// POSTs an export, at most a few times over where it was certainly not processed.
-    pub(super) async fn send(self: Arc<Self>, claim: Claim) -> Ended {
-        let met = self.deliver(&claim).await;
-        Ended { claim, sender: self.number, met }
+    /// POSTs exports as one request, at most a few times over where it was certainly not processed. Where they may go together
+    /// the store keeps them so first: after a crash they go out again as they were.
+    pub(super) async fn send(self: Arc<Self>, mut batch: Batch, store: Option<Store>) -> Ended {
+        let sender = self.number;
+        if let Some((store, format)) = store.zip(self.format())
+            && store.keep_together(&mut batch, format).await.is_err()
+        {
+            return Ended { batch, sender, met: None };
+        }
+        let met = self.deliver(&batch).await.ok();
+        Ended { batch, sender, met }
     }
 
-    async fn deliver(&self, claim: &Claim) -> Result<Met, Stopped> {
+    fn format(&self) -> Option<Format> {
+        self.destination.batch.map(|Batching { format, .. }| format)
+    }
+
+    fn body(&self, batch: &Batch) -> Bytes {
+        match self.format() {
+            Some(format) => format.join(batch.claims().iter().map(|claim| claim.body.as_ref())),
+            None => batch.first().body.clone(),
+        }
+    }
+
+    async fn deliver(&self, batch: &Batch) -> Result<Met, Stopped> {
         if !self.is_usable() {
             // Every receiver would have to refuse it, so the POST is not made.
             return Ok(Met::fault(Fault::CertificateNotValid, None));
         }
-        let key = HeaderValue::try_from(claim.export.id.to_string()).expect("a UUID is a header value");
+        let key = HeaderValue::try_from(batch.id().to_string()).expect("a UUID is a header value");
+        let body = self.body(batch);
         let headers = || {
             let mut headers = self.headers.clone();
             headers.insert("idempotency-key", key.clone());
             headers
         };
-        let mut met = self.request(Method::POST, headers(), claim.body.clone()).await?;
+        let mut met = self.request(Method::POST, headers(), body.clone()).await?;
         for _ in 0..UNPROCESSED_MAX {
             if met.outcome.is_ok() {
                 break;
             }
-            met = self.request(Method::POST, headers(), claim.body.clone()).await?;
+            met = self.request(Method::POST, headers(), body.clone()).await?;
         }
         Ok(match met.outcome {
             Ok(outcome) => {
@@ -156,11 +175,16 @@ impl Sender {
         })
     }
 
-    /// Sends a request that holds nothing of anybody.
+    /// Sends a request that holds nothing of anybody; a body stands in it as an export would.
     ///
     /// # Errors
     /// [`Stopped`].
-    pub(super) async fn test(&self, method: Method, body: Bytes) -> Result<Met, Stopped> {
+    pub(super) async fn test(&self, method: Method, body: Option<&'static [u8]>) -> Result<Met, Stopped> {
+        let body = match (body, self.format()) {
+            (None, _) => Bytes::new(),
+            (Some(body), None) => Bytes::from_static(body),
+            (Some(body), Some(format)) => format.join(std::iter::once(body)),
+        };
         self.request(method, self.headers.clone(), body).await
     }
 
@@ -259,10 +283,11 @@ fn values(Destination { headers, query, .. }: &Destination) -> Vec<Vec<u8>> {
     headers.chain(sent).chain(meant).collect()
 }
 
-/// The headers that every export has.
-fn headers(Destination { headers: added, authentication, .. }: &Destination) -> HeaderMap {
+/// The headers that every request has.
+fn headers(Destination { headers: added, authentication, batch, .. }: &Destination) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let content_type = batch.map_or("application/json", |batch| batch.format.content_type());
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("postern/", env!("CARGO_PKG_VERSION"))));
     headers.extend(added.clone());
     match authentication {

@@ -12,7 +12,7 @@ use super::{
     at_once_tests::{delivered, send, send_as},
     frozen::Frozen,
     tests::*,
-    window::{WINDOW_MAX, Window},
+    window::{Read, WINDOW_MAX, Window},
     *,
 };
 use crate::{
@@ -197,7 +197,7 @@ fn place_is_lent_to_newer_exports_and_comes_back_when_the_last_is_synced() {
     let next =
         |window: &mut Window| window.claim_due(at(9)).map(|(number, export, frozen)| (number, export.id, frozen));
     let (older, frozen) = made(1);
-    let mut window = Window::new(1, 0);
+    let mut window = Window::new(1, 0, Vec::new());
     // Not synced yet, and on its way here.
     assert!(window.reserve(1));
     window.publish(vec![(1, older.clone(), frozen)], 1);
@@ -208,14 +208,16 @@ fn place_is_lent_to_newer_exports_and_comes_back_when_the_last_is_synced() {
     assert!(next(&mut window).is_some_and(|(number, id, frozen)| (number, id) == (1, newer.id) && frozen.is_some()));
     assert!(!window.reserve(1), "it is in somebody's hands");
 
-    let mut window = Window::new(1, 1);
+    let mut window = Window::new(1, 1, Vec::new());
+    window.begin_reading();
     assert!(window.reserve(1) && window.reserve(1), "two groups have it");
     for second in [2, 3] {
         assert!(next(&mut window).is_none());
         let (newer, frozen) = made(second);
         window.replace(1, newer, frozen);
     }
-    window.refill(vec![(1, older.clone())], 1, 1, window.cuts());
+    let read = Read { number: 1, export: older.clone(), bytes: 2, frozen: Some(Frozen::new(&[], b"{}")) };
+    window.refill(vec![read], 1, 1, window.cuts());
     assert!(next(&mut window).is_some_and(|(number, _, frozen)| number == 1 && frozen.is_none()));
 }
 

@@ -13,12 +13,19 @@ use std::{
 use super::frozen::Frozen;
 use crate::{clock::Timestamp, export::Export, profile::ProfileKey};
 
+mod together;
+
+pub(super) use together::{Kept, Together};
+
 /// Exports in memory for a destination, some 4 MiB of them, and at worst 24 MiB of what was answered to them. Exports between attempts stay here, so this many may wait for
 /// a retry at once before younger ones have to wait too.
 pub(super) const WINDOW_MAX: usize = 8192;
 
 /// Bytes of bodies in memory for a destination. Beyond it they are read from disk when they are claimed.
 const BODIES_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Where fewer may go at once, more are read even if there is no room for their bodies.
+const FRESH_MIN: usize = 512;
 
 /// No retry waits longer than an hour and a tenth. What is due later was written before the clock was set back, and is due.
 const DUE_AHEAD_MAX: Duration = Duration::from_secs(66 * 60);
@@ -31,6 +38,10 @@ pub(super) struct Window {
     fresh: BTreeSet<u64>,
     /// Heads of all their lines that nobody holds and that wait for a retry, by due time.
     retries: BTreeSet<(Timestamp, u64)>,
+    /// Exports that stay together, by the number of the first. They go when all of them may, under that number.
+    kept: BTreeMap<u64, Kept>,
+    /// The first of those that an export stays together with.
+    first_of: HashMap<u64, u64>,
     /// Handed out though they are still on disk alone: by number, not by line.
     beyond: BTreeSet<u64>,
     /// Exports in whose places the writer has put newer ones, and how many groups of its that are not synced have. They are
@@ -40,6 +51,11 @@ pub(super) struct Window {
     passed_to: u64,
     /// How often one of those was finished: what was read from disk meanwhile may hold it still.
     cuts: u64,
+    /// How many read from disk.
+    readings: usize,
+    /// What got another export while somebody reads: what he has of it may be the one before, whose record is read again when it
+    /// is claimed.
+    overtaken: BTreeSet<u64>,
     claimed: usize,
     bodies_bytes: usize,
     /// All that wait up to this number are here.
@@ -51,8 +67,20 @@ pub(super) struct Window {
 struct Entry {
     export: Export,
     claimed: bool,
+    /// How long its body is, and a little more.
+    bytes: usize,
     /// Until it is claimed for the first time, if there was room.
     frozen: Option<Frozen>,
+}
+
+/// What an export that waits was read as.
+pub(super) struct Read {
+    pub(super) number: u64,
+    pub(super) export: Export,
+    /// How long its body is, and a little more.
+    pub(super) bytes: usize,
+    /// Where there may be room for it.
+    pub(super) frozen: Option<Frozen>,
 }
 
 /// An export that was handed out, and its body where that is in memory.
@@ -73,9 +101,11 @@ pub(super) enum Seized {
 pub(super) type Made = (u64, Export, Frozen);
 
 impl Window {
-    /// An empty window before the first number that may wait.
-    pub(super) fn new(low_water: u64, synced: u64) -> Self {
-        Self { read_to: low_water.saturating_sub(1), synced, ..Self::default() }
+    /// An empty window before the first number that may wait. `kept` says which exports stay together.
+    pub(super) fn new(low_water: u64, synced: u64, kept: Vec<Kept>) -> Self {
+        let mut window = Self { read_to: low_water.saturating_sub(1), synced, ..Self::default() };
+        kept.into_iter().for_each(|kept| window.keep_together(kept));
+        window
     }
 
     /// Takes in exports that have just been synced, and the number up to which everything is. They are left on disk when
@@ -85,8 +115,7 @@ impl Window {
         self.synced = synced;
         if in_step {
             for (number, export, frozen) in made {
-                let fits = self.bodies_bytes + frozen.as_bytes().len() <= BODIES_BYTES_MAX;
-                self.admit(number, export, Some(frozen).filter(|_| fits));
+                self.admit(Read { number, export, bytes: frozen.as_bytes().len(), frozen: Some(frozen) });
             }
             self.read_to = synced;
         }
@@ -98,18 +127,33 @@ impl Window {
             .then(|| (self.read_to + 1, self.synced, WINDOW_MAX.saturating_sub(self.entries.len())))
     }
 
+    /// Whether more are worth reading now: earlier, their bodies would have to be read twice.
+    pub(super) fn is_short(&self) -> bool {
+        self.bodies_bytes <= BODIES_BYTES_MAX / 2 || self.fresh.len() < FRESH_MIN
+    }
+
+    /// Somebody begins to read what is missing, and will call [`Window::refill`], unless the store fails.
+    pub(super) fn begin_reading(&mut self) {
+        self.readings += 1;
+    }
+
     /// Takes in what was read of [`Window::missing`]: all that wait from number `from` to `to`. `cuts` is what
     /// [`Window::cuts`] said before it was read.
-    pub(super) fn refill(&mut self, read: Vec<(u64, Export)>, from: u64, to: u64, cuts: u64) {
+    pub(super) fn refill(&mut self, mut read: Vec<Read>, from: u64, to: u64, cuts: u64) {
+        for read in read.iter_mut().filter(|read| self.overtaken.contains(&read.number)) {
+            read.frozen = None;
+        }
+        self.readings = self.readings.saturating_sub(1);
+        if self.readings == 0 {
+            self.overtaken.clear();
+        }
         if from > self.read_to + 1 || cuts != self.cuts {
             // It was read for a window that is no more, or may hold what is gone.
             return;
         }
         // Somebody else may have read the same meanwhile.
         let from = self.read_to;
-        read.into_iter()
-            .filter(|(number, _)| *number > from)
-            .for_each(|(number, export)| self.admit(number, export, None));
+        read.into_iter().filter(|read| read.number > from).for_each(|read| self.admit(read));
         self.read_to = self.read_to.max(to);
     }
 
@@ -118,11 +162,17 @@ impl Window {
         self.cuts
     }
 
-    fn admit(&mut self, number: u64, export: Export, frozen: Option<Frozen>) {
+    /// Bytes of bodies that there is room for.
+    pub(super) fn room_for_bodies(&self) -> usize {
+        BODIES_BYTES_MAX.saturating_sub(self.bodies_bytes)
+    }
+
+    fn admit(&mut self, Read { number, export, bytes, frozen }: Read) {
         export.lines.iter().for_each(|line| self.lines.entry(*line).or_default().push_back(number));
-        self.bodies_bytes += frozen.as_ref().map_or(0, |frozen| frozen.as_bytes().len());
+        let frozen = frozen.filter(|_| bytes <= self.room_for_bodies());
+        self.bodies_bytes += frozen.as_ref().map_or(0, |_| bytes);
         let claimed = self.beyond.remove(&number);
-        self.entries.insert(number, Entry { export, claimed, frozen });
+        self.entries.insert(number, Entry { export, claimed, bytes, frozen });
         self.ready_if_head(number);
     }
 
@@ -130,14 +180,27 @@ impl Window {
         export.lines.iter().all(|line| self.lines.get(line).and_then(VecDeque::front) == Some(&number))
     }
 
+    /// Whether nobody holds it and all before it in its lines are gone.
+    fn may_go(&self, number: u64) -> bool {
+        self.entries.get(&number).is_some_and(|entry| !entry.claimed && self.is_head(&entry.export, number))
+    }
+
     fn ready_if_head(&mut self, number: u64) {
-        if let Some(Entry { export, claimed: false, .. }) = self.entries.get(&number)
-            && self.is_head(export, number)
-        {
+        let first = self.first_of.get(&number).copied().unwrap_or(number);
+        if self.may_all_go(first) {
+            let export = &self.entries[&first].export;
             match export.attempts.is_empty() {
-                true => self.fresh.insert(number),
-                false => self.retries.insert((export.due, number)),
+                true => self.fresh.insert(first),
+                false => self.retries.insert((export.due, first)),
             };
+        }
+    }
+
+    fn unready(&mut self, number: u64) {
+        let first = self.first_of.get(&number).copied().unwrap_or(number);
+        self.fresh.remove(&first);
+        if let Some(entry) = self.entries.get(&first) {
+            self.retries.remove(&(entry.export.due, first));
         }
     }
 
@@ -179,7 +242,7 @@ impl Window {
 
     /// Hands out the oldest that may go, due or not, with a number above `after`; from the front when there is none.
     pub(super) fn claim_head(&mut self, after: u64) -> Option<Claimed> {
-        let may_go = |(number, entry): &(&u64, &Entry)| !entry.claimed && self.is_head(&entry.export, **number);
+        let may_go = |(number, _): &(&u64, &Entry)| self.may_go(**number);
         let behind = self.entries.range(after.saturating_add(1)..).find(may_go);
         let head = behind.or_else(|| self.entries.range(..=after).find(may_go)).map(|(number, _)| *number);
         if head.is_none() {
@@ -207,7 +270,12 @@ impl Window {
     /// Keeps an export from being handed out, for a newer one is being put in its place; true when that may be done, and
     /// [`Window::replace`] is to follow. Where an earlier group still has it, it is lent on, unless the sender waits for it:
     /// what changes all the time must go out some time too.
+    ///
+    /// What stays together with others, or was sent alone where exports go together, stays as it is.
     pub(super) fn reserve(&mut self, number: u64) -> bool {
+        if self.kept_with(number).is_some() {
+            return false;
+        }
         if let Some(groups) = self.reserved.get_mut(&number) {
             let may_wait = number > self.passed_to;
             *groups += u32::from(may_wait);
@@ -238,14 +306,19 @@ impl Window {
             return;
         }
         self.reserved.remove(&number);
-        // A reading under way may bring the older one's head; its record is read again when it is claimed.
         self.beyond.remove(&number);
-        let Some(entry) = self.entries.get_mut(&number) else { return };
+        let Some(entry) = self.entries.get_mut(&number) else {
+            if self.readings > 0 {
+                self.overtaken.insert(number);
+            }
+            return;
+        };
         let before = entry.frozen.take().map_or(0, |frozen| frozen.as_bytes().len());
-        let bytes = self.bodies_bytes - before + frozen.as_bytes().len();
-        let fits = bytes <= BODIES_BYTES_MAX;
-        self.bodies_bytes = if fits { bytes } else { self.bodies_bytes - before };
-        *entry = Entry { export, claimed: false, frozen: Some(frozen).filter(|_| fits) };
+        let bytes = frozen.as_bytes().len();
+        self.bodies_bytes -= before;
+        let fits = self.bodies_bytes + bytes <= BODIES_BYTES_MAX;
+        self.bodies_bytes += if fits { bytes } else { 0 };
+        *entry = Entry { export, claimed: false, bytes, frozen: Some(frozen).filter(|_| fits) };
         self.ready_if_head(number);
     }
 
@@ -262,13 +335,12 @@ impl Window {
     }
 
     fn claim(&mut self, number: u64) -> Option<Claimed> {
+        self.unready(number);
         let entry = self.entries.get_mut(&number)?;
         entry.claimed = true;
         self.claimed += 1;
-        self.fresh.remove(&number);
-        self.retries.remove(&(entry.export.due, number));
         let frozen = entry.frozen.take();
-        self.bodies_bytes -= frozen.as_ref().map_or(0, |frozen| frozen.as_bytes().len());
+        self.bodies_bytes -= frozen.as_ref().map_or(0, |_| entry.bytes);
         Some((number, entry.export.clone(), frozen))
     }
 
@@ -288,14 +360,15 @@ impl Window {
 
     /// Lets go of an export that is delivered, dead or dropped; the next of its lines may go.
     pub(super) fn finish(&mut self, number: u64) {
+        self.part(number);
         if self.beyond.remove(&number) {
             self.claimed -= 1;
             self.cuts += 1;
             return;
         }
-        let Some(Entry { export, claimed, frozen }) = self.entries.remove(&number) else { return };
+        let Some(Entry { export, claimed, bytes, frozen }) = self.entries.remove(&number) else { return };
         self.claimed -= usize::from(claimed);
-        self.bodies_bytes -= frozen.map_or(0, |frozen| frozen.as_bytes().len());
+        self.bodies_bytes -= frozen.map_or(0, |_| bytes);
         for line in &export.lines {
             let Some(waiting) = self.lines.get_mut(line) else { continue };
             waiting.retain(|other| *other != number);
@@ -366,7 +439,7 @@ mod tests {
     }
 
     fn window(exports: Vec<Export>) -> Window {
-        let mut window = Window::new(1, 0);
+        let mut window = Window::new(1, 0, Vec::new());
         let last = exports.len() as u64;
         window.publish(made(1, exports), last);
         window
@@ -374,6 +447,12 @@ mod tests {
 
     fn made(first: u64, exports: Vec<Export>) -> Vec<Made> {
         (first..).zip(exports).map(|(number, export)| (number, export, Frozen::new(&[], b"{}"))).collect()
+    }
+
+    fn read(exports: &[(u64, Export)]) -> Vec<Read> {
+        let read =
+            |(number, export): &(u64, Export)| Read { number: *number, export: export.clone(), bytes: 3, frozen: None };
+        exports.iter().map(read).collect()
     }
 
     fn numbers(window: &mut Window, now: i64) -> Vec<u64> {
@@ -438,7 +517,7 @@ mod tests {
     fn what_does_not_fit_is_read_later_and_in_order() {
         let keys: Vec<ProfileKey> = (0..WINDOW_MAX + 10).map(|_| UpdateId::new(at(0)).into()).collect();
         let exports: Vec<Export> = keys.iter().map(|key| export(&[*key], 0)).collect();
-        let mut window = Window::new(1, 0);
+        let mut window = Window::new(1, 0, Vec::new());
         let all: Vec<(u64, Export)> = (1..).zip(exports.clone()).collect();
         window.publish(made(1, exports[..WINDOW_MAX].to_vec()), WINDOW_MAX as u64);
         window.publish(made(WINDOW_MAX as u64 + 1, exports[WINDOW_MAX..].to_vec()), all.len() as u64);
@@ -448,7 +527,7 @@ mod tests {
         window.finish(first);
         assert_eq!(window.missing().unwrap().2, 1);
         let next = WINDOW_MAX as u64 + 1;
-        window.refill(all[WINDOW_MAX..=WINDOW_MAX].to_vec(), next, next, 0);
+        window.refill(read(&all[WINDOW_MAX..=WINDOW_MAX]), next, next, 0);
 
         let last = numbers(&mut window, 0).into_iter().last();
         assert_eq!(last, Some(WINDOW_MAX as u64 + 1));
@@ -458,18 +537,18 @@ mod tests {
     fn export_that_is_seized_on_disk_is_not_handed_out_by_a_reading_under_way() {
         let keys: [ProfileKey; 3] = profiles();
         let all: Vec<(u64, Export)> = (1..).zip(keys.map(|key| export(&[key], 0))).collect();
-        let mut window = Window::new(1, 0);
+        let mut window = Window::new(1, 0, Vec::new());
         window.synced = 3;
 
         assert!(matches!(window.seize(2), Seized::Beyond));
         assert!(matches!(window.seize(2), Seized::InFlight));
         assert!(matches!(window.seize(4), Seized::Missing), "it is not synced");
-        window.refill(all[..2].to_vec(), 1, 2, 0);
+        window.refill(read(&all[..2]), 1, 2, 0);
         assert_eq!((numbers(&mut window, 0), window.claimed()), (vec![1], 2), "it is still in somebody's hands");
         assert!(matches!(window.seize(3), Seized::Beyond));
         let cuts = window.cuts();
         window.finish(3);
-        window.refill(all[2..].to_vec(), 3, 3, cuts);
+        window.refill(read(&all[2..]), 3, 3, cuts);
         assert_eq!((numbers(&mut window, 0), window.claimed()), (vec![], 2), "what was read is older than its end");
         window.refill(vec![], 3, 3, window.cuts());
         assert!(matches!(window.seize(3), Seized::Missing));
