@@ -100,17 +100,25 @@ async fn nothing_is_lost_or_sent_twice_while_a_destination_is_renamed() {
 
 async fn renamed_all_the_time(round: usize) -> DestinationCounters {
     const UPDATES: usize = 300;
+    /// Before anything is delivered.
+    const FIRST: usize = 50;
     let dir = tempfile::tempdir().unwrap();
     let owner = open(dir.path());
     let store = owner.store();
     let queue = store.queue(&destination(0)).unwrap();
+    // Each profile changes all the time, and its places change hands.
+    let coalesce = [Coalesce::Off, Coalesce::All][round];
+    let change = async move |store: &Store, number: usize| {
+        send_as(store, number % 7, number as u64, 1, coalesce).await;
+    };
+    for number in 0..FIRST {
+        change(&store, number).await;
+    }
     let sending = tokio::spawn({
         let store = store.clone();
         async move {
-            for number in 0..UPDATES {
-                // Each profile changes all the time, and its places change hands.
-                let coalesce = [Coalesce::Off, Coalesce::All][round];
-                send_as(&store, number % 7, number as u64, 1, coalesce).await;
+            for number in FIRST..UPDATES {
+                change(&store, number).await;
             }
         }
     });
