@@ -447,7 +447,7 @@ async fn store_in_use_and_store_of_a_later_version_are_refused() {
     fs::write(dir.path().join("FORMAT"), "5\n").unwrap();
 
     assert!(
-        matches!(StoreOwner::open(dir.path(), &[], &Keeping::default()), Err(StoreError::Newer { found, .. }) if found == "4")
+        matches!(StoreOwner::open(dir.path(), &[], &Keeping::default()), Err(StoreError::Newer { found, .. }) if found == "5")
     );
 }
 
