@@ -205,8 +205,7 @@ async fn probe_and_delivery_say_and_do_what_each_peer_deserves() {
     }
 }
 
-/// Each ends a connection in order after some requests: nginx after fifty, with all that HTTP/2 has for that. Both answer before they have
-/// read a request, as they may.
+/// The second one ends each connection after fifty requests, in order.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs nginx and haproxy"]
 async fn exports_reach_servers_of_others_by_http_2_and_none_is_lost_with_a_connection() {
