@@ -14,8 +14,9 @@ use crate::{
     probe,
     support::{
         appliance::Appliance,
+        flood::flood,
         peer::{
-            Kind::{self, Haproxy, Nginx, Openssl, OpensslAskingLater, Stunnel},
+            Kind::{self, Haproxy, Nginx, NginxHttp2, Openssl, OpensslAskingLater, Stunnel},
             Peer, free_port,
         },
         pki::Pki,
@@ -30,6 +31,8 @@ const LONG: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 const ATTRIBUTE: &str = "attr1bute-MARKER";
 const IDENTITY: &str = "1dentity-MARKER";
 const PATH: &str = "/p4th-MARKER";
+
+const EXPORTS: u64 = 500;
 
 const NGINX_GOOD: Kind =
     Nginx("ssl_protocols TLSv1.3; ssl_verify_client on; ssl_verify_depth 2; ssl_client_certificate clients.pem;");
@@ -199,6 +202,36 @@ async fn probe_and_delivery_say_and_do_what_each_peer_deserves() {
     for row in rows() {
         println!("{}", row.name);
         row.holds_true().await;
+    }
+}
+
+/// The second one ends each connection after fifty requests, in order.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs nginx and haproxy"]
+async fn exports_reach_servers_of_others_by_http_2_and_none_is_lost_with_a_connection() {
+    const NGINX: &str = "ssl_protocols TLSv1.3; ssl_verify_client on; ssl_client_certificate clients.pem;";
+    const ENDING: &str =
+        "ssl_protocols TLSv1.3; ssl_verify_client on; ssl_client_certificate clients.pem; keepalive_requests 50;";
+    for kind in [NginxHttp2(NGINX), NginxHttp2(ENDING), Haproxy("alpn h2 ca-file clients.pem verify required")] {
+        let (pki, port) = (Pki::lasting(LONG), free_port());
+        let peer = Peer::start(kind, port, &pki, &[]);
+        let set_up = Appliance::set_up(&pki).quiet().with("http = \"2\"");
+        let mut postern = set_up.destination("crm", &format!("https://127.0.0.1:{port}/in")).start().await;
+        let probed = postern.verb(&["cert", "probe", "crm", "--json", "--timeout", "10s"]).json();
+        assert_eq!((probe::fields(&probed), probe::ids(&probed)), (json!(["yes", true, "yes", "yes", true]), vec![]));
+
+        flood(&postern.inlets(), 0..EXPORTS, |number| {
+            update(&format!("p{number}"), json!({ "plan": "gold", "name": ATTRIBUTE })).to_string()
+        })
+        .await;
+
+        postern.wait_for_exports("crm", [0, EXPORTS as u32, 0]).await;
+        assert_eq!((postern.charged_failures("crm").await, postern.trials("crm").await), (0, 0), "{kind:?}");
+        let seen = peer.access_log();
+        let posts: Vec<_> = seen.lines().filter(|line| line.starts_with("POST")).collect();
+        assert!(posts.iter().all(|line| *line == "POST TLSv1.3 HTTP/2.0 SUCCESS 200"), "{kind:?}: {posts:?}");
+        assert!(matches!(kind, Haproxy(_)) || posts.len() as u64 == EXPORTS, "{kind:?}: {}", posts.len());
+        assert!(postern.stop().await.success());
     }
 }
 

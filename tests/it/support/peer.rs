@@ -31,6 +31,8 @@ pub struct Peer {
 pub enum Kind {
     /// Lines of its server block.
     Nginx(&'static str),
+    /// The same, speaking HTTP/2.
+    NginxHttp2(&'static str),
     /// Words of its `bind` line.
     Haproxy(&'static str),
     /// Lines of its service; a plain HTTP server is behind it.
@@ -112,15 +114,16 @@ fn command(kind: Kind, port: u16, directory: &Path) -> Command {
     let file = |name: &str| -> PathBuf { directory.join(name) };
     let write = |name: &str, text: String| fs::write(file(name), text).unwrap();
     let mut command = match kind {
-        Kind::Nginx(lines) => {
+        Kind::Nginx(lines) | Kind::NginxHttp2(lines) => {
+            let http2 = if let Kind::NginxHttp2(_) = kind { "http2" } else { "" };
             let text = format!(
                 "daemon off; pid nginx.pid; worker_processes 1; error_log error.log info;
                  events {{ worker_connections 256; }}
                  http {{
-                   log_format seen '$request_method $ssl_protocol $ssl_client_verify $status'; access_log access.log seen;
+                   log_format seen '$request_method $ssl_protocol $server_protocol $ssl_client_verify $status'; access_log access.log seen;
                    client_body_temp_path b; proxy_temp_path p; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
                    server {{
-                     listen {HOST}:{port} ssl; ssl_certificate server.crt; ssl_certificate_key server.key; {lines}
+                     listen {HOST}:{port} ssl {http2}; ssl_certificate server.crt; ssl_certificate_key server.key; {lines}
                      location / {{ return 200; }} }} }}"
             );
             write("nginx.conf", text);
