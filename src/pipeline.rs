@@ -178,7 +178,7 @@ pub fn decide(
         let view = profile.view();
         let effect =
             Effect { profile: &profile, transitions: &transitions, identities_added, patch: &update.attributes };
-        exports(plan, &effect, &view, update)
+        exports(plan, &effect, &view, (update.id, now), |_| Vec::new())
     };
     let quiet = exports.is_empty() && transitions.is_empty() && !identities_added && merged == Merged::Nothing;
     profile.memberships.realized().for_each(|name| *members.entry(name).or_default() += 1);
@@ -221,16 +221,19 @@ fn evaluate(plan: &Plan, profile: &mut Profile, now: Timestamp) -> Vec<(Audience
     transitions
 }
 
-/// The exports that follow, and the destinations that get none because the profile lacks what they tell profiles apart by.
+/// The exports that follow, for the reasons of the effect and those that are `given`, and the destinations that get none
+/// because the profile lacks what they tell profiles apart by. `by` says what makes them, and when that came in.
 fn exports(
     plan: &Plan,
     effect: &Effect<'_>,
     view: &Attributes,
-    update: &ProfileUpdate,
+    by: (UpdateId, Timestamp),
+    given: impl Fn(&Mapping) -> Vec<Reason>,
 ) -> (Vec<NewExport>, Vec<DestinationId>) {
     let (mut exports, mut skipped) = (Vec::new(), Vec::new());
     for mapping in &plan.mappings {
-        let (reasons, destination) = (trigger::reasons(mapping, effect), mapping.destination.clone());
+        let (mut reasons, destination) = (trigger::reasons(mapping, effect), mapping.destination.clone());
+        reasons.extend(given(mapping));
         if reasons.is_empty() {
             continue;
         }
@@ -239,7 +242,7 @@ fn exports(
             continue;
         }
         exports.push(NewExport {
-            id: ExportId::of(update.id, update.received_at, &destination),
+            id: ExportId::of(by.0, by.1, &destination),
             destination,
             body: payload::body(mapping, effect.profile, view, |id| plan.audience(id)),
             reasons,
@@ -247,6 +250,10 @@ fn exports(
     }
     (exports, skipped)
 }
+
+mod review;
+
+pub use review::{Count, review};
 
 #[cfg(test)]
 mod redrive_tests;

@@ -14,6 +14,7 @@ use super::{
     Admin,
     problem::{Problem, Query},
     scene::{Scene, Served},
+    walks::WalkView,
 };
 use crate::{
     clock::Timestamp,
@@ -71,6 +72,9 @@ pub struct DestinationView {
     pub audiences: Vec<String>,
     /// Mapped attributes.
     pub attributes: Vec<String>,
+    /// Backfills of it that have not ended.
+    #[serde(default)]
+    pub backfills: Vec<WalkView>,
 }
 
 /// Exports of a destination since the store was made: made = delivered + waiting + dead + damaged + dropped + redriven
@@ -347,6 +351,7 @@ fn destination_view(
         sends_from: view.iter().flat_map(|view| &view.sends_from).map(ToString::to_string).collect(),
         audiences: destination.mapping.audiences.iter().map(ToString::to_string).collect(),
         attributes: destination.mapping.attributes.iter().map(ToString::to_string).collect(),
+        backfills: admin.walks.owed_to(id),
     }
 }
 

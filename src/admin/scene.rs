@@ -32,6 +32,8 @@ pub struct Scene {
     pub audiences: Vec<Audience>,
     /// The destinations.
     pub destinations: BTreeMap<DestinationId, Served>,
+    /// Profiles a second that a walk goes over at most.
+    pub backfill_rate: usize,
 }
 
 /// A destination that has a worker.

@@ -29,7 +29,7 @@ use tracing::warn;
 use super::{StoreError, space};
 
 /// The format that this version writes.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// The oldest that is read; it becomes the present one when it is first written to.
 const FORMAT_OLDEST: u32 = 1;
 

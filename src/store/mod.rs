@@ -16,6 +16,8 @@
 //! | `r` | commit (8) | the receipts of what that commit settled as delivered ([`receipts`]) | once a slice that delivers |
 //! | `c` | audience | how many profiles are in it ([`tally`]) | when one enters or leaves |
 //! | `f` | profile key (16) | what is still to be erased of a profile that is forgotten ([`forget`]) | when that begins and ends |
+//! | `k` | `r`; `m` and destination | which rules were evaluated; since when audiences are mapped ([`walks`]) | at a start or reload that changes it |
+//! | `w` | walk (16) | a [`Walk`](crate::walk::Walk) over all profiles and how far it is | with each slice of it |
 //! | `x` | the key of another record | its bytes, as found | when a record fails its checksum |
 //!
 //! Each record carries a format version, a checksum over key and payload, and its length ([`record`]). It is cut into
@@ -32,7 +34,8 @@
 //! each write of sled besides ([`files`]): sled counts on that when it uses a place again.
 //!
 //! Whatever else is wished, by a person mostly, runs on the same thread and is answered after the same sync ([`wish`]): a new
-//! destination, a standing, what is dropped ([`mod@drop`]), forgotten ([`forget`]) or sent again ([`redrive`]).
+//! destination, a standing, what is dropped ([`mod@drop`]), forgotten ([`forget`]) or sent again ([`redrive`]). So does going over
+//! all profiles, slice by slice ([`walks`]).
 //!
 //! # What readers see
 //!
@@ -89,6 +92,7 @@ mod survey;
 mod syncer;
 mod tally;
 pub mod upkeep;
+mod walks;
 mod window;
 mod wish;
 mod writer;
@@ -105,6 +109,7 @@ pub use receipts::{Receipt, Receipts};
 pub use redrive::{Letter, NotRedriven, Redrive, Redriven, Remade};
 pub use space::{Limits, Room};
 pub use tally::Tally;
+pub use walks::Step;
 
 use files::{Files, Mark};
 use live::Live;
@@ -426,5 +431,7 @@ impl Store {
 mod at_once_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod walk_tests;
 #[cfg(test)]
 mod wish_tests;

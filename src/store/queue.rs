@@ -4,7 +4,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -38,6 +38,8 @@ pub struct Queue {
     window: Mutex<Window>,
     /// Claims that there are.
     held: AtomicUsize,
+    /// How many have left it: delivered, dead or dropped.
+    left: AtomicU64,
     changed: Notify,
     commands: mpsc::UnboundedSender<Command>,
 }
@@ -79,8 +81,8 @@ pub(super) enum Seized {
 impl Queue {
     pub(super) fn new(live: Arc<Live>, entry: &Entry, synced: u64, commands: mpsc::UnboundedSender<Command>) -> Self {
         let window = Mutex::new(Window::new(entry.low_water, synced));
-        let (destination, held, changed) = (entry.number, AtomicUsize::new(0), Notify::new());
-        Self { live, destination, window, held, changed, commands }
+        let (destination, held, left, changed) = (entry.number, Default::default(), Default::default(), Notify::new());
+        Self { live, destination, window, held, left, changed, commands }
     }
 
     /// Begins anew on a store that was opened again; false when somebody holds a claim, whose export must not go out twice.
@@ -315,7 +317,18 @@ impl Queue {
         }
     }
 
+    /// How many may go before one that is made now: those that nothing holds back, and those that are under way.
+    pub fn standing(&self) -> usize {
+        self.window().standing()
+    }
+
+    /// How many have left it since it was opened: delivered, dead or dropped.
+    pub fn left(&self) -> u64 {
+        self.left.load(Ordering::Relaxed)
+    }
+
     pub(super) fn finish(&self, number: u64) {
+        self.left.fetch_add(1, Ordering::Relaxed);
         self.window().finish(number);
         self.changed.notify_one();
     }

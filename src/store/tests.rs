@@ -16,6 +16,7 @@ use crate::{
     export::{Attempt, Cause, DeadLetter, Export, ExportId, NewExport, Outcome, Trouble},
     profile::{Profile, ProfileKey, identity::Namespace, update::UpdateId},
     trigger::Reason,
+    walk::Walk,
 };
 
 const DESTINATIONS: [&str; 2] = ["crm", "erp"];
@@ -54,13 +55,14 @@ pub(super) struct Tried {
     pub(super) swept: [u64; 2],
     pub(super) introduced: bool,
     pub(super) forgotten: u64,
+    pub(super) walks: Vec<Walk>,
     applied: u64,
 }
 
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Person {
     pub(super) key: ProfileKey,
-    snapshot: Vec<u8>,
+    pub(super) snapshot: Vec<u8>,
     pub(super) lines: Vec<ProfileKey>,
 }
 
@@ -86,6 +88,7 @@ enum Action {
     Redrive { from: usize, letter: usize, how: Redrive, moot: bool },
     Forget { person: usize },
     Introduce,
+    Walk { most: usize, room: usize, to: [bool; 2] },
     Reopen,
     Crash,
 }
@@ -110,7 +113,7 @@ impl Tried {
         let dir = tempfile::tempdir().unwrap();
         let owner = open_as(dir.path(), &keeping);
         let (people, queues, claims, expected, dead, receipts) = Default::default();
-        let (introduced, now, last_number, forgotten, applied, swept) = Default::default();
+        let (introduced, now, last_number, forgotten, walks, applied, swept) = Default::default();
         Self {
             dir,
             keeping,
@@ -126,6 +129,7 @@ impl Tried {
             swept,
             introduced,
             forgotten,
+            walks,
             applied,
         }
     }
@@ -154,6 +158,7 @@ impl Tried {
                 self.owner.store().introduce(late()).await.unwrap();
                 self.introduced = true;
             }
+            Action::Walk { most, room, to } => self.walk(most, room, to).await,
             Action::Reopen => self.open_again(None),
             Action::Crash => {
                 let copy = tempfile::tempdir().unwrap();
@@ -311,6 +316,7 @@ impl Tried {
         assert_eq!((counters.profiles, counters.forgotten), (profiles.len() as u64, self.forgotten));
         assert_eq!(counters.destinations.contains_key(&late()), self.introduced);
         self.verify_receipts(&counters);
+        self.verify_walks().await;
         assert_eq!(counters.differences(), [] as [String; 0]);
         for index in 0..2 {
             let (waiting, dead) = (self.queues[index].len() as u64, self.dead[index].len() as u64);
@@ -376,6 +382,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
             .prop_map(|(from, letter, how, moot)| Action::Redrive { from, letter, how, moot }),
         1 => (0..6usize).prop_map(|person| Action::Forget { person }),
         1 => Just(Action::Introduce),
+        4 => (1..5usize, 1..4usize, to()).prop_map(|(most, room, to)| Action::Walk { most, room, to }),
         1 => Just(Action::Reopen),
         1 => Just(Action::Crash),
     ];
@@ -444,10 +451,10 @@ async fn store_in_use_and_store_of_a_later_version_are_refused() {
     assert!(matches!(StoreOwner::open(dir.path(), &[], &Keeping::default()), Err(StoreError::InUse(_))));
     owner.close();
 
-    fs::write(dir.path().join("FORMAT"), "4\n").unwrap();
+    fs::write(dir.path().join("FORMAT"), "5\n").unwrap();
 
     assert!(
-        matches!(StoreOwner::open(dir.path(), &[], &Keeping::default()), Err(StoreError::Newer { found, .. }) if found == "4")
+        matches!(StoreOwner::open(dir.path(), &[], &Keeping::default()), Err(StoreError::Newer { found, .. }) if found == "5")
     );
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::{
     admin::destinations::{CertificateView, Counted, DestinationView, LatencyView, NewerView, TestView},
     cli::{
-        Failure, Output,
+        Failure, Output, backfill,
         client::{NONE as NO_PARAMETERS, Reach},
         exit::Exit,
         print,
@@ -224,5 +224,6 @@ fn whole(view: &DestinationView) -> Result<(), Failure> {
     let sends_from = Some(view.sends_from.join(", ")).filter(|addresses| !addresses.is_empty());
     line("sends from", &sends_from.as_deref().unwrap_or("no connection yet"))?;
     line("audiences", &view.audiences.join(", "))?;
-    line("attributes", &view.attributes.join(", "))
+    line("attributes", &view.attributes.join(", "))?;
+    view.backfills.iter().try_for_each(|walk| line("backfill", &backfill::line(walk)))
 }
