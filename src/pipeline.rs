@@ -258,4 +258,6 @@ pub use review::{Count, review};
 #[cfg(test)]
 mod redrive_tests;
 #[cfg(test)]
+mod review_tests;
+#[cfg(test)]
 mod tests;

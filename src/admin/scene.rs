@@ -114,6 +114,6 @@ pub struct Reloaded {
     pub draining: Vec<String>,
     /// Of those, the ones whose waiting exports are being dropped.
     pub discarding: Vec<String>,
-    /// What else changed: `inlets`, `audiences`, `mappings`, `listeners`, `log`, `limits`.
+    /// What else changed: `inlets`, `audiences`, `mappings`, `listeners`, `log`, `limits`, `backfill`.
     pub others: Vec<String>,
 }

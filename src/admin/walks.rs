@@ -153,6 +153,7 @@ pub(super) async fn start(
     (status = OK, body = BackfillCount),
     (status = BAD_REQUEST, body = Problem),
     (status = NOT_FOUND, body = Problem),
+    (status = CONFLICT, body = Problem),
     (status = SERVICE_UNAVAILABLE, body = Problem),
 ))]
 pub(super) async fn count(

@@ -25,13 +25,13 @@ pub(super) struct BackfillArguments {
     /// The destination whose audiences' members are exported
     destination: Option<String>,
     /// Only the members of this audience, rather than of all that are mapped
-    #[arg(long, value_name = "ID", requires = "destination")]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["list", "follow", "cancel"])]
     audience: Option<String>,
     /// Count whom it would export, and change nothing
-    #[arg(long, requires = "destination")]
+    #[arg(long, conflicts_with_all = ["list", "follow", "cancel"])]
     dry_run: bool,
     /// Start it and do not wait for its end
-    #[arg(long, requires = "destination")]
+    #[arg(long, conflicts_with_all = ["list", "follow", "cancel", "dry_run"])]
     detach: bool,
     /// List backfills and evaluations: those that have not ended, and the last ones that have
     #[arg(long)]
