@@ -3,7 +3,7 @@
 //! What is counted in the store is shown as it stands there, so a restart does not set it back; what is counted here
 //! begins with the process.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -233,7 +233,7 @@ pub(crate) fn certificates_differ(destination: &DestinationId, differ: bool, ref
 }
 
 /// Shows how many walks have not ended.
-pub(crate) fn backfills_owed(walks: &[Walk]) {
+pub(crate) fn backfills_owed(walks: &[Arc<Walk>]) {
     for work in ["backfill", "evaluation"] {
         let owed = walks.iter().filter(|walk| walk.is_owed() && walk.errand.word() == work).count();
         gauge!(BACKFILLS, "work" => work).set(owed as f64);

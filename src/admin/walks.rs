@@ -35,7 +35,7 @@ pub struct Walks {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shown {
     /// Where it stands.
-    pub walk: Walk,
+    pub walk: Arc<Walk>,
     /// What it waits for, if it waits.
     pub waits_for: Option<String>,
     /// Profiles a second that it visited lately.
@@ -253,7 +253,7 @@ impl Walks {
         let shown = self.shown.borrow().clone();
         let known = shown.iter().find(|shown| shown.walk.id == walk.id);
         let (waits_for, rate) = known.map_or((None, 0.0), |shown| (shown.waits_for.clone(), shown.rate));
-        view(&Shown { walk, waits_for, rate })
+        view(&Shown { walk: Arc::new(walk), waits_for, rate })
     }
 
     /// How all look.
@@ -277,7 +277,7 @@ impl Walks {
 }
 
 fn view(Shown { walk, waits_for, rate }: &Shown) -> WalkView {
-    let Walk { id, errand, cause, created_at, began, cursor: _, visited, made, end } = walk;
+    let Walk { id, errand, cause, created_at, began, cursor: _, visited, made, end } = &**walk;
     let (state, reason) = match (end, waits_for, began) {
         (Some(End { cancelled: Some(why), .. }), ..) => ("cancelled", Some(why)),
         (Some(End { cancelled: None, .. }), ..) => ("done", None),

@@ -5,7 +5,7 @@
 //! more than is sent in a second. A backfill waits while its destination does not take exports; another walk goes on then.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -25,7 +25,7 @@ use crate::{
     metrics,
     pipeline::Pipeline,
     store::{Step, Store},
-    walk::{Errand, Walk, WalkId, room::Rate},
+    walk::{Cause, ENDED_MAX, Errand, Walk, WalkId, room::Rate},
 };
 
 /// Orders that may wait: they are taken between two slices.
@@ -54,7 +54,7 @@ pub(super) struct Walker {
     orders: mpsc::Receiver<Order>,
     shown: watch::Sender<Arc<Vec<Shown>>>,
     /// All that are owed, and the last that have ended; oldest first.
-    walks: Vec<Walk>,
+    walks: Vec<Arc<Walk>>,
     /// Why each that is owed has to wait.
     waiting: BTreeMap<WalkId, String>,
     /// What destinations said last, and when that was.
@@ -63,8 +63,8 @@ pub(super) struct Walker {
     rates: BTreeMap<DestinationId, Rate>,
     /// Those that got exports and have not been seen with room for more since.
     filled: BTreeSet<DestinationId>,
-    /// When the last slice was made, and before when the next one is not.
     last_slice: Timestamp,
+    /// None is made before.
     next_slice: Timestamp,
     pace: Pace,
 }
@@ -72,7 +72,7 @@ pub(super) struct Walker {
 /// How fast profiles were visited lately.
 #[derive(Default)]
 struct Pace {
-    slices: std::collections::VecDeque<(Timestamp, u64)>,
+    slices: VecDeque<(Timestamp, u64)>,
 }
 
 impl Walker {
@@ -95,7 +95,7 @@ impl Walker {
             scene,
             orders,
             shown,
-            walks,
+            walks: walks.into_iter().map(Arc::new).collect(),
             waiting,
             said,
             asked_at,
@@ -139,7 +139,7 @@ impl Walker {
                 let started = match owed {
                     Some(id) => Ok(Err(id)),
                     None => {
-                        let walk = Walk::new(errand, crate::walk::Cause::Person, self.clock.now());
+                        let walk = Walk::new(errand, Cause::Person, self.clock.now());
                         let kept = self.store.owe(walk.clone()).await;
                         kept.map(|()| {
                             self.add(vec![walk.clone()]);
@@ -165,23 +165,25 @@ impl Walker {
             let destination = walk.errand.destination().map(tracing::field::display);
             info!(id = %walk.id, work = walk.errand.word(), destination, cause = %walk.cause, "all profiles are gone over");
         }
-        self.walks.extend(walks);
-        self.walks.sort_by_key(Walk::turn);
+        self.walks.extend(walks.into_iter().map(Arc::new));
+        self.walks.sort_by_key(|walk| walk.turn());
     }
 
     /// Puts a walk in the place of what was known of it.
     fn put(&mut self, walk: Walk) {
-        if let Some(known) = self.walks.iter_mut().find(|known| known.id == walk.id) {
-            if known.is_owed() && !walk.is_owed() {
-                self.filled.clear();
-                let (destination, cancelled) = (
-                    walk.errand.destination().map(tracing::field::display),
-                    walk.end.iter().find_map(|end| end.cancelled.as_ref()),
-                );
-                let (visited, exports) = (walk.visited, walk.made);
-                info!(id = %walk.id, work = walk.errand.word(), destination, visited, exports, cancelled, "going over all profiles has ended");
-            }
-            *known = walk;
+        let Some(known) = self.walks.iter_mut().find(|known| known.id == walk.id) else { return };
+        let has_ended = known.is_owed() && !walk.is_owed();
+        *known = Arc::new(walk);
+        if has_ended {
+            let Walk { id, errand, visited, made: exports, end, .. } = &**known;
+            let destination = errand.destination().map(tracing::field::display);
+            let cancelled = end.as_ref().and_then(|end| end.cancelled.as_deref());
+            info!(%id, work = errand.word(), destination, visited, exports, cancelled, "going over all profiles has ended");
+            self.filled.clear();
+            // As the store does.
+            let ended = self.walks.iter().rev().filter(|walk| !walk.is_owed());
+            let beyond: Vec<WalkId> = ended.skip(ENDED_MAX).map(|walk| walk.id).collect();
+            self.walks.retain(|walk| !beyond.contains(&walk.id));
         }
     }
 
@@ -189,22 +191,19 @@ impl Walker {
     async fn turn(&mut self) -> Option<Timestamp> {
         self.waiting.clear();
         self.cancel_what_is_moot().await;
-        if !self.walks.iter().any(Walk::is_owed) {
+        if !self.owed().any(|_| true) {
             return None;
         }
         let now = self.clock.now();
         let (look_again, is_open) = (now + ASK_EVERY, self.store.room().open);
         if !self.store.is_healthy() || !is_open {
             let what = if is_open { "the store, which is being mended" } else { "room in the store or on its disk" };
-            self.waiting =
-                self.walks.iter().filter(|walk| walk.is_owed()).map(|walk| (walk.id, what.to_owned())).collect();
+            self.waiting = self.owed().map(|walk| (walk.id, what.to_owned())).collect();
             return Some(look_again);
         }
         self.ask(now).await;
-        let owed = self.walks.iter().filter(|walk| walk.is_owed());
-        self.waiting = owed.filter_map(|walk| Some((walk.id, self.hindrance(&walk.errand)?))).collect();
-        let next = self.walks.iter().find(|walk| walk.is_owed() && !self.waiting.contains_key(&walk.id));
-        let Some(id) = next.map(|walk| walk.id) else { return Some(look_again) };
+        self.waiting = self.owed().filter_map(|walk| Some((walk.id, self.hindrance(&walk.errand)?))).collect();
+        let Some(next) = self.next() else { return Some(look_again) };
         if now < self.next_slice && self.next_slice.since(now) <= TRICKLE {
             return Some(self.next_slice);
         }
@@ -213,15 +212,29 @@ impl Walker {
         if !self.filled.is_empty() && now.since(self.last_slice) < TRICKLE && now >= self.last_slice {
             return Some(now + LOOK_EVERY);
         }
-        Some(self.slice(id, room, now).await.unwrap_or(look_again))
+        Some(self.slice(&next, room, now).await.unwrap_or(look_again))
+    }
+
+    fn owed(&self) -> impl Iterator<Item = &Arc<Walk>> {
+        self.walks.iter().filter(|walk| walk.is_owed())
+    }
+
+    /// The oldest that need not wait.
+    fn next(&self) -> Option<Arc<Walk>> {
+        self.owed().find(|walk| !self.waiting.contains_key(&walk.id)).cloned()
     }
 
     /// Makes a slice; returns when the next one may be made, or nothing when it failed.
-    async fn slice(&mut self, id: WalkId, room: BTreeMap<DestinationId, usize>, now: Timestamp) -> Option<Timestamp> {
+    async fn slice(
+        &mut self,
+        before: &Walk,
+        room: BTreeMap<DestinationId, usize>,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let id = before.id;
         let rate = self.scene.borrow().backfill_rate;
         let most = if self.filled.is_empty() { (rate / SLICES_PER_SECOND).clamp(1, SLICE_MAX) } else { 1 };
         let room = room.into_iter().map(|(id, room)| (id, room.max(1))).collect();
-        let before = self.walks.iter().find(|walk| walk.id == id).map_or(0, |walk| walk.visited);
         let Step { walk, made } = match self.pipeline.walk_on(id, most, room, now).await {
             Ok(Some(step)) => step,
             Ok(None) => {
@@ -234,13 +247,16 @@ impl Walker {
                 return None;
             }
         };
-        let visited = walk.visited.saturating_sub(before);
+        let visited = walk.visited.saturating_sub(before.visited);
         self.pace.note(now, visited);
         self.last_slice = now;
         self.next_slice = now + Duration::from_secs(1).mul_f64(visited as f64 / rate as f64);
         metrics::backfill(&walk, &made);
         self.filled.extend(made.into_keys());
         self.put(walk);
+        if before.began.is_none() && before.errand == Errand::Evaluate {
+            self.end_those_that_it_does_too(before).await;
+        }
         Some(self.next_slice)
     }
 
@@ -289,8 +305,19 @@ impl Walker {
     /// Ends backfills of what is not mapped any more.
     async fn cancel_what_is_moot(&mut self) {
         let scene = self.scene.borrow().clone();
-        let moot: Vec<_> = self.walks.iter().filter_map(|walk| Some((walk.id, why_moot(walk, &scene)?))).collect();
-        for (id, why) in moot {
+        self.cancel(self.owed().filter_map(|walk| Some((walk.id, why_moot(walk, &scene)?))).collect()).await;
+    }
+
+    /// Ends evaluations that had not begun when this one did: it goes by the rules for which they are owed.
+    async fn end_those_that_it_does_too(&mut self, begun: &Walk) {
+        let is_done =
+            |walk: &&Arc<Walk>| walk.errand == Errand::Evaluate && walk.began.is_none() && walk.id != begun.id;
+        let why = format!("evaluation {} does it too", begun.id);
+        self.cancel(self.owed().filter(is_done).map(|walk| (walk.id, why.clone())).collect()).await;
+    }
+
+    async fn cancel(&mut self, walks: Vec<(WalkId, String)>) {
+        for (id, why) in walks {
             match self.store.cancel(id, why, self.clock.now()).await {
                 Ok(Some(walk)) => self.put(walk),
                 Ok(None) => self.walks.retain(|walk| walk.id != id),
@@ -302,9 +329,8 @@ impl Walker {
 
     fn show(&self) {
         let rate = self.pace.rate(self.clock.now());
-        let running = self.walks.iter().find(|walk| walk.is_owed() && !self.waiting.contains_key(&walk.id));
-        let running = running.map(|walk| walk.id);
-        let shown = |walk: &Walk| Shown {
+        let running = self.next().map(|walk| walk.id);
+        let shown = |walk: &Arc<Walk>| Shown {
             walk: walk.clone(),
             waits_for: self.waiting.get(&walk.id).cloned(),
             rate: if running == Some(walk.id) { rate } else { 0.0 },
@@ -326,9 +352,6 @@ fn covers(walk: &Walk, errand: &Errand) -> bool {
 /// Why nothing would come of a walk any more.
 fn why_moot(walk: &Walk, scene: &Scene) -> Option<String> {
     let Errand::Backfill { destination, audiences } = &walk.errand else { return None };
-    if !walk.is_owed() {
-        return None;
-    }
     match scene.destinations.get(destination) {
         None | Some(Served { draining: true, .. }) => Some(format!("{destination} is not configured any more")),
         Some(served) if !audiences.iter().any(|id| served.destination.mapping.audiences.contains(id)) => {

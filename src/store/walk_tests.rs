@@ -207,7 +207,7 @@ async fn send_quietly(store: &Store, person: usize) -> ProfileKey {
     let id = UpdateId::new(at(person as u64));
     let decide = move |_| {
         let mut profile = Profile::new(id.into());
-        profile.identities.extend([identity(person)].into_iter());
+        profile.identities.extend([identity(person)]);
         Ok(Change { exports: vec![], snapshot: serde_json::to_vec(&profile).unwrap(), ..blank(id) })
     };
     store.update(vec![identity(person)], decide).await.unwrap();

@@ -19,13 +19,10 @@ use crate::{
     destination::DestinationId,
     profile::ProfileKey,
     walk::{
-        Began, End, Errand, Walk, WalkId,
+        Began, ENDED_MAX, End, Errand, Walk, WalkId,
         known::{Known, KnownMapping},
     },
 };
-
-/// Walks that have ended and are kept to be looked at.
-const ENDED_MAX: usize = 50;
 
 /// A profile that was met and its snapshot; none where that is damaged.
 type Met = (ProfileKey, Option<Vec<u8>>);

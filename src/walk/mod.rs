@@ -20,6 +20,9 @@ use crate::{
     profile::{ProfileKey, update::UpdateId},
 };
 
+/// Walks that have ended and are kept to be looked at.
+pub const ENDED_MAX: usize = 50;
+
 /// A walk's id, a UUIDv7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -409,6 +409,7 @@ async fn fresh_while_members_are_exported(members: usize, answer_after: Duration
     assert_eq!(by_person(&requests).0.len(), members + sent.len(), "all members are exported beside");
     let seconds = requests.last().unwrap().at.duration_since(requests[0].at).as_secs_f64();
     let a_second = members as f64 / seconds;
+    println!("{a_second:.0} members a second; the slowest of {} fresh exports took {longest:?}", waits.len());
     // Nothing but the receiver slows it down: half of what that takes at most.
     assert!(a_second > 2.0 / answer_after.as_secs_f64(), "{a_second} a second");
 }
