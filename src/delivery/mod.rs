@@ -63,7 +63,7 @@ pub struct Worker {
     destination: Destination,
     rotation: Rotation,
     /// Shows what connections are made with.
-    in_use: watch::Sender<Sender>,
+    in_use: watch::Sender<Arc<Sender>>,
     expiry: Expiry,
     shown: Shown,
     /// When certificates are looked at next.
@@ -200,7 +200,7 @@ impl Worker {
         for claim in claims {
             self.gate.probing(claim.number());
             // Boxed: tokio aligns its tasks to 128 bytes, which makes large ones slow to allocate.
-            posts.spawn(Box::pin(self.rotation.in_use().clone().send(claim)));
+            posts.spawn(Box::pin(Arc::clone(self.rotation.in_use()).send(claim)));
         }
         // What is due by now and was not claimed lacked room: a settlement will wake us, or the next token.
         match self.queue.next_due(now) {
