@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -14,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::support::{
     appliance::Appliance,
     pki::Pki,
-    receiver::{Receiver, Request},
+    receiver::{PATIENCE, Receiver, Request},
     reply::Reply,
     sender::{update, who},
     set_up::GOLD,
@@ -287,6 +288,16 @@ async fn backfill_is_cancelled_by_a_wish_and_an_evaluation_is_not() {
     let id = postern.verb(&["backfill", "crm", "--detach", "--json"]).json()["id"].as_str().unwrap().to_owned();
     receiver.wait_for(7).await;
 
+    // Whoever interrupts the command that waits leaves it running.
+    let mut follow = postern.command(&["backfill", "--follow", &id, "--socket"]);
+    let follow = follow.arg(postern.socket()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let pid = follow.id().to_string();
+    wait_for_handler(&pid).await;
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let interrupted = follow.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&interrupted.stderr).into_owned();
+    assert!(interrupted.status.success() && said.contains(&format!("backfill {id} goes on")), "{interrupted:?}");
+
     let cancelled = postern.verb(&["backfill", "--cancel", &id, "--json"]).json();
     reload_with(&postern, r#"plan = "gold""#, r#"plan != "gold""#);
     let walks = postern.verb(&["backfill", "--list", "--json"]).json();
@@ -298,6 +309,47 @@ async fn backfill_is_cancelled_by_a_wish_and_an_evaluation_is_not() {
     refused.refuses(1, "an evaluation is not cancelled");
     let followed = postern.verb(&["backfill", "--follow", &id]);
     followed.refuses(1, "did not come to its end");
+}
+
+/// Waits until a process has a way of its own to take an interrupt.
+async fn wait_for_handler(pid: &str) {
+    let until = Instant::now() + PATIENCE;
+    let catches = || {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim().to_owned();
+        u64::from_str_radix(&caught, 16).unwrap() & 1 << 1 != 0
+    };
+    while !catches() {
+        assert!(Instant::now() < until, "{pid} takes no interrupt");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_that_change_while_all_are_gone_over_are_evaluated_and_the_last_one_counts() {
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    let postern = Appliance::set_up(&pki).backfill_rate(1).destination("crm", &receiver.url()).start().await;
+    gold_members(&postern, 5).await;
+    postern.wait_for_exports("crm", [0, 5, 0]).await;
+
+    reload_with(&postern, r#"plan = "gold""#, r#"plan = "tin""#);
+    receiver.wait_for(6).await;
+    reload_with(&postern, r#"plan = "tin""#, r#"plan = "iron""#);
+    reload_with(&postern, r#"plan = "iron""#, r#"plan != "tin""#);
+    reload_with(&postern, "rate = 1\n", "rate = 1000\n");
+    let walks = all_ended(&postern).await;
+    assert!(postern.drains("crm", Duration::from_secs(20)).await);
+
+    let said: Vec<_> =
+        walks.iter().map(|walk| (walk["work"].as_str().unwrap(), walk["state"].as_str().unwrap())).collect();
+    assert_eq!(said, [("evaluation", "done"), ("evaluation", "done"), ("evaluation", "cancelled")]);
+    let why = walks[2]["reason"].as_str().unwrap();
+    assert_eq!(why, format!("evaluation {} does it too", walks[1]["id"].as_str().unwrap()));
+    assert_eq!(postern.verb(&["audience", "list", "--json"]).json()[0]["members"], 5);
+    let last: BTreeMap<String, Value> =
+        receiver.requests().into_iter().map(|request| (who(&request.body).to_owned(), request.body)).collect();
+    assert!(last.values().all(|body| body["segmentMembership"]["ups"][GOLD]["status"] == "realized"), "{last:#?}");
 }
 
 #[tokio::test]
