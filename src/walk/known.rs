@@ -118,14 +118,24 @@ fn rule_of(Audience { id: _, name: _, created_at: _, updated_at: _, rule }: &Aud
     Digest::of(std::iter::once(rule.to_string()))
 }
 
-/// All that decides what exports show of a member.
+/// All that decides what exports show of a member, but for what is shown of audiences alone.
 fn shape_of(mapping: &Mapping) -> Digest {
-    let shown = match mapping.memberships {
+    let Mapping {
+        attributes,
+        memberships,
+        destination: _,
+        audiences: _,
+        segment_names: _,
+        segment_timestamps: _,
+        unique_id: _,
+        mapped_at: _,
+    } = mapping;
+    let shown = match memberships {
         Shown::MergePolicy => "merge-policy",
         Shown::Mapped => "mapped",
         Shown::All => "all",
     };
-    Digest::of(std::iter::once(shown.to_owned()).chain(mapping.attributes.iter().map(ToString::to_string)))
+    Digest::of(std::iter::once(shown.to_owned()).chain(attributes.iter().map(ToString::to_string)))
 }
 
 #[cfg(test)]
