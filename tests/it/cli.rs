@@ -163,7 +163,7 @@ fn store_of_a_later_version_is_refused() {
     for arguments in [&["run"] as &[&str], &["check"], &["dead-letter", "list", "--state-dir", state_dir]] {
         let (code, stdout, stderr) = verb(arguments, &postern.config_file());
         assert_eq!((code, stdout.as_str()), (78, ""), "{arguments:?}: {stderr}");
-        assert!(stderr.contains("format 999, this version reads 3"), "{stderr}");
+        assert!(stderr.contains("format 999, this version reads 4"), "{stderr}");
     }
     assert_eq!(fs::read_to_string(postern.state_dir.join("FORMAT")).unwrap(), "999\n");
     assert!(!postern.state_dir.join("store").exists());
