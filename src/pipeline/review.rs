@@ -8,7 +8,7 @@ use crate::{
     clock::Timestamp,
     destination::{DestinationId, Mapping},
     profile::{Profile, SNAPSHOT_BYTES_MAX, membership::Status, path::Attributes, update::UpdateId},
-    store::{Change, Committed, Step, Store, StoreError, Tally},
+    store::{Change, Committed, Step, StoreError, Tally},
     trigger::{Effect, Reason},
     walk::{Errand, WalkId},
 };
@@ -54,10 +54,9 @@ impl Pipeline {
     /// # Errors
     /// [`StoreError::Failed`] when the disk cannot be read.
     pub fn count(&self, to: &DestinationId, errand: &Errand, now: Timestamp) -> Result<Count, StoreError> {
-        let store: &Store = &self.store;
         let (mut count, mut cursor) = (Count::default(), None);
         loop {
-            let page = store.snapshots(cursor, PAGE)?;
+            let page = self.store.snapshots(cursor, PAGE)?;
             let Some((last, _)) = page.last() else { return Ok(count) };
             cursor = Some(*last);
             let plan = self.plan.borrow().clone();

@@ -98,7 +98,7 @@ impl Store {
         self.wish(move |writer| writer.walk_on(id, most, &room, now, review)).await
     }
 
-    /// Up to `most` profiles behind a key, by key; none without a snapshot is damaged. Reads from disk: not for the
+    /// Up to `most` profiles behind a key, in the order of their keys, with their snapshots. Reads from disk: not for the
     /// runtime's threads.
     ///
     /// # Errors

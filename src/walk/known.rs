@@ -108,7 +108,7 @@ impl KnownMapping {
 
 impl Digest {
     fn of(parts: impl Iterator<Item = String>) -> Self {
-        // No part holds a line's end and could be taken for two, or two that do differ elsewhere.
+        // A line for each: a rule is the only part, and a path has no control characters.
         Self(Uuid::new_v5(&Uuid::NAMESPACE_OID, parts.collect::<Vec<_>>().join("\n").as_bytes()))
     }
 }
