@@ -37,7 +37,7 @@ fn transition(reason: &Reason) -> Option<(&AudienceId, Status)> {
     match reason {
         Reason::Realized(id) => Some((id, Status::Realized)),
         Reason::Exited(id) => Some((id, Status::Exited)),
-        Reason::IdentityAdded | Reason::AttributeWritten(_) | Reason::Redrive(_) => None,
+        Reason::IdentityAdded | Reason::AttributeWritten(_) | Reason::Redrive(_) | Reason::Backfill(_) => None,
     }
 }
 

@@ -28,6 +28,7 @@
 //! | [`audience`] | who belongs where: the rule language |
 //! | [`trigger`] | which changes make an export follow |
 //! | [`coalesce`] | which exports may take the place of an older one |
+//! | [`walk`] | going over all profiles: what is owed after a change, and how fast |
 //! | [`export`] | an export's life as a state machine |
 //! | [`store`] | all durable state: the one writer, queues, claims |
 //! | [`delivery`] | exports go out: claim, post, judge, settle |
@@ -61,6 +62,7 @@ pub mod store;
 pub mod tls;
 pub mod token;
 pub mod trigger;
+pub mod walk;
 
 /// The text of an error and of all its sources.
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {

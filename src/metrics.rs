@@ -3,7 +3,7 @@
 //! What is counted in the store is shown as it stands there, so a restart does not set it back; what is counted here
 //! begins with the process.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -13,6 +13,7 @@ use crate::{
     destination::DestinationId,
     export::{Charge, Fault, Outcome},
     store::{Counters, Room},
+    walk::Walk,
 };
 
 const UPDATES: &str = "postern_updates_total";
@@ -43,6 +44,10 @@ const CERTIFICATE_DAYS: &str = "postern_certificate_days_left";
 const CERTIFICATE_DIFFERS: &str = "postern_certificate_differs";
 const CERTIFICATE_REFUSED: &str = "postern_certificate_refused";
 const CLOCK_TRUSTED: &str = "postern_clock_trusted";
+const BACKFILLS: &str = "postern_backfills_owed";
+const BACKFILL_PROFILES: &str = "postern_backfill_profiles";
+const BACKFILL_VISITED: &str = "postern_backfill_profiles_visited";
+const BACKFILL_EXPORTS: &str = "postern_backfill_exports_total";
 const AUDIT: &str = "postern_audit_difference";
 
 /// Latencies of interest reach from below a millisecond to an outage of an hour.
@@ -96,6 +101,13 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     describe_gauge!(CERTIFICATE_DIFFERS, "1 while our certificate on file is not the one in use, or cannot be used");
     describe_gauge!(CERTIFICATE_REFUSED, "1 while a receiver refuses our newest certificate and gets the one before");
     describe_gauge!(CLOCK_TRUSTED, "0 while the clock tells a time before one that is known to be over");
+    describe_gauge!(BACKFILLS, "Backfills and evaluations that have not ended, by work");
+    describe_gauge!(
+        BACKFILL_PROFILES,
+        "Profiles that the latest backfill or evaluation goes over, by work and destination"
+    );
+    describe_gauge!(BACKFILL_VISITED, "Of them, those that it has visited");
+    describe_counter!(BACKFILL_EXPORTS, "Exports that backfills and evaluations made, by work and destination");
     describe_gauge!(AUDIT, "What does not add up, by what was compared: counters, records");
     Ok(handle)
 }
@@ -236,6 +248,27 @@ pub(crate) fn certificates_differ(destination: &DestinationId, differ: bool, ref
     let destination = destination.as_str().to_owned();
     gauge!(CERTIFICATE_DIFFERS, "destination" => destination.clone()).set(if differ { 1.0 } else { 0.0 });
     gauge!(CERTIFICATE_REFUSED, "destination" => destination).set(if refused { 1.0 } else { 0.0 });
+}
+
+/// Shows how many walks have not ended.
+pub(crate) fn backfills_owed(walks: &[Arc<Walk>]) {
+    for work in ["backfill", "evaluation"] {
+        let owed = walks.iter().filter(|walk| walk.is_owed() && walk.errand.word() == work).count();
+        gauge!(BACKFILLS, "work" => work).set(owed as f64);
+    }
+}
+
+/// Shows how far a walk is, and counts what a slice of it has made.
+pub(crate) fn backfill(walk: &Walk, made: &BTreeMap<DestinationId, usize>) {
+    let work = walk.errand.word();
+    let to = walk.errand.destination().map_or("", DestinationId::as_str);
+    let total = walk.began.map_or(0, |began| began.total);
+    gauge!(BACKFILL_PROFILES, "work" => work, "destination" => to.to_owned()).set(total as f64);
+    gauge!(BACKFILL_VISITED, "work" => work, "destination" => to.to_owned()).set(walk.visited as f64);
+    for (destination, made) in made {
+        let destination = destination.as_str().to_owned();
+        counter!(BACKFILL_EXPORTS, "work" => work, "destination" => destination).increment(*made as u64);
+    }
 }
 
 pub(crate) fn clock_trusted(trusted: bool) {

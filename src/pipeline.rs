@@ -192,7 +192,7 @@ pub fn decide(
     let (exports, skipped) = {
         let (patch, dataset) = (&update.attributes, update.dataset.as_str());
         let effect = Effect { profile: &profile, transitions: &transitions, identities_added, patch, dataset };
-        exports(plan, &effect, update)
+        exports(plan, &effect, (update.id, now), |_| Vec::new())
     };
     let quiet = exports.is_empty() && transitions.is_empty() && !identities_added && merged == Merged::Nothing;
     profile.memberships.realized().for_each(|name| *members.entry(name).or_default() += 1);
@@ -235,12 +235,19 @@ fn evaluate(plan: &Plan, profile: &mut Profile, now: Timestamp) -> Vec<(Audience
     transitions
 }
 
-/// The exports that follow, and the destinations that get none because the profile lacks what they tell profiles apart by.
-fn exports(plan: &Plan, effect: &Effect<'_>, update: &ProfileUpdate) -> (Vec<NewExport>, Vec<DestinationId>) {
+/// The exports that follow, for the reasons of the effect and those that are `given`, and the destinations that get none
+/// because the profile lacks what they tell profiles apart by. `by` says what makes them, and when that came in.
+fn exports(
+    plan: &Plan,
+    effect: &Effect<'_>,
+    by: (UpdateId, Timestamp),
+    given: impl Fn(&Mapping) -> Vec<Reason>,
+) -> (Vec<NewExport>, Vec<DestinationId>) {
     let views = plan.views(effect.profile);
     let (mut exports, mut skipped) = (Vec::new(), Vec::new());
     for mapping in &plan.mappings {
-        let (reasons, destination) = (trigger::reasons(mapping, effect), mapping.destination.clone());
+        let (mut reasons, destination) = (trigger::reasons(mapping, effect), mapping.destination.clone());
+        reasons.extend(given(mapping));
         if reasons.is_empty() {
             continue;
         }
@@ -250,7 +257,7 @@ fn exports(plan: &Plan, effect: &Effect<'_>, update: &ProfileUpdate) -> (Vec<New
             continue;
         }
         exports.push(NewExport {
-            id: ExportId::of(update.id, update.received_at, &destination),
+            id: ExportId::of(by.0, by.1, &destination),
             destination,
             body: payload::body(mapping, effect.profile, view, |id| plan.audience(id)),
             reasons,
@@ -260,9 +267,15 @@ fn exports(plan: &Plan, effect: &Effect<'_>, update: &ProfileUpdate) -> (Vec<New
     (exports, skipped)
 }
 
+mod review;
+
+pub use review::{Count, review};
+
 #[cfg(test)]
 mod policy_tests;
 #[cfg(test)]
 mod redrive_tests;
+#[cfg(test)]
+mod review_tests;
 #[cfg(test)]
 mod tests;

@@ -27,6 +27,8 @@ pub enum Reason {
     AttributeWritten(String),
     /// A person put it in the place of this export, which was a dead letter.
     Redrive(ExportId),
+    /// The profile is in a mapped audience whose members are exported anew.
+    Backfill(AudienceId),
 }
 
 /// What an update did to a profile.

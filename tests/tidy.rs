@@ -44,12 +44,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("src/audience/", &["store", "pipeline", "inlet", "delivery", "destination", "tls", "export", "trigger"]),
     ("src/trigger.rs", &["store", "pipeline", "inlet", "delivery", "tls"]),
     ("src/coalesce.rs", &["store", "pipeline", "inlet", "delivery", "tls"]),
+    ("src/walk/", &["store", "pipeline", "inlet", "delivery", "tls", "export", "trigger", "admin"]),
     ("src/export.rs", &["store", "pipeline", "inlet", "delivery", "tls"]),
     ("src/destination/", &["store", "pipeline", "inlet", "delivery"]),
     ("src/pipeline", &["inlet", "delivery", "tls"]),
     ("src/store/", &["pipeline", "inlet", "delivery", "tls", "audience", "listen", "admin"]),
     ("src/inlet/", &["delivery", "tls", "destination", "export", "audience", "trigger"]),
-    ("src/delivery/", &["inlet", "pipeline", "audience", "profile", "listen", "admin"]),
+    ("src/delivery/", &["inlet", "pipeline", "audience", "profile", "listen", "admin", "walk"]),
     (
         "src/token/",
         &[
@@ -108,6 +109,7 @@ const PURE: &[&str] = &[
     "src/token/",
     "src/trigger.rs",
     "src/coalesce.rs",
+    "src/walk/",
     "src/export.rs",
 ];
 const IMPURE: &[&str] = &["tokio::", "std::fs", "std::net", "std::thread", "crate::metrics", "tracing::", "Clock"];

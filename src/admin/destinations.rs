@@ -14,6 +14,7 @@ use super::{
     Admin,
     problem::{Problem, Query},
     scene::{Scene, Served},
+    walks::WalkView,
 };
 use crate::{
     clock::Timestamp,
@@ -77,6 +78,9 @@ pub struct DestinationView {
     pub audiences: Vec<String>,
     /// Mapped attributes.
     pub attributes: Vec<String>,
+    /// Backfills of it that have not ended.
+    #[serde(default)]
+    pub backfills: Vec<WalkView>,
 }
 
 /// How exports go together, several in one request.
@@ -371,6 +375,7 @@ fn destination_view(
         merge_policy: destination.mapping.policy.id.to_string(),
         audiences: destination.mapping.audiences.iter().map(ToString::to_string).collect(),
         attributes: destination.mapping.attributes.iter().map(ToString::to_string).collect(),
+        backfills: admin.walks.owed_to(id),
     }
 }
 

@@ -300,6 +300,7 @@ impl From<&Reason> for ReasonView {
             Reason::IdentityAdded => ("identity_added", None),
             Reason::AttributeWritten(path) => ("attribute_written", Some(path.clone())),
             Reason::Redrive(export) => ("redrive", Some(export.to_string())),
+            Reason::Backfill(audience) => ("backfill", Some(audience.to_string())),
         };
         Self { kind: kind.to_owned(), of }
     }

@@ -28,10 +28,12 @@ pub mod scene;
 pub mod status;
 pub mod trail;
 pub mod upkeep;
+pub mod walks;
 
 use crate::{clock::Clock, listen::Caller, mark::Mark, pipeline::Pipeline, store::Store};
 use scene::{Request, Scene};
 use trail::Trail;
+use walks::Walks;
 
 /// What the routes need.
 #[derive(Clone)]
@@ -46,6 +48,8 @@ pub struct Admin {
     pub scene: watch::Receiver<Arc<Scene>>,
     /// Makes exports anew.
     pub pipeline: Pipeline,
+    /// Who goes over all profiles.
+    pub walks: Walks,
     /// To whom changes of the whole are told.
     pub requests: mpsc::Sender<Request>,
     /// Where changes are written down.
@@ -111,6 +115,9 @@ fn api() -> OpenApiRouter<Admin> {
         .routes(routes!(letters::show, letters::drop_one))
         .routes(routes!(letters::redrive_one))
         .routes(routes!(letters::redrive_matching))
+        .routes(routes!(walks::start, walks::count))
+        .routes(routes!(walks::list))
+        .routes(routes!(walks::show, walks::cancel))
         .routes(routes!(profiles::show, profiles::forget))
         .routes(routes!(upkeep::store))
         .routes(routes!(upkeep::backup))

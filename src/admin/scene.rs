@@ -32,6 +32,8 @@ pub struct Scene {
     pub audiences: Vec<Audience>,
     /// The destinations.
     pub destinations: BTreeMap<DestinationId, Served>,
+    /// Profiles a second that a walk goes over at most.
+    pub backfill_rate: usize,
 }
 
 /// A destination that has a worker.
@@ -123,6 +125,6 @@ pub struct Reloaded {
     pub draining: Vec<String>,
     /// Of those, the ones whose waiting exports are being dropped.
     pub discarding: Vec<String>,
-    /// What else changed: `inlets`, `audiences`, `mappings`, `listeners`, `log`, `limits`.
+    /// What else changed: `inlets`, `audiences`, `mappings`, `listeners`, `log`, `limits`, `backfill`.
     pub others: Vec<String>,
 }

@@ -9,6 +9,7 @@ use super::{
     destinations::{self, DestinationView},
     health,
     problem::{Problem, read},
+    walks::WalkView,
 };
 use crate::{
     clock::Clock,
@@ -50,6 +51,9 @@ pub struct Status {
     pub destinations: Vec<DestinationView>,
     /// Destinations that are not configured and have exports waiting.
     pub unconfigured: Vec<Unconfigured>,
+    /// Backfills and evaluations that have not ended.
+    #[serde(default)]
+    pub backfills: Vec<WalkView>,
 }
 
 /// The clock.
@@ -147,6 +151,7 @@ pub(super) async fn show(State(admin): State<Admin>) -> Json<Status> {
                 is_gone.then(|| Unconfigured { name: id.to_string(), waiting: counted.waiting })
             })
             .collect(),
+        backfills: admin.walks.owed(),
     })
 }
 

@@ -18,13 +18,17 @@ use crate::{
         Admin,
         scene::{Reloaded, Removed, Request, Scene},
         trail::Trail,
+        walks::Order,
     },
+    audience::{AudienceId, RULE_NAMESPACE},
     clock::{Clock, Timestamp},
     config::{Config, Loaded, LogLevel, files::Files},
+    destination::Mapping,
     inlet::{Entrance, Inlets},
     mark::Mark,
     pipeline::{Pipeline, Plan},
-    store::{self, Renamed, Store, StoreOwner},
+    store::{self, Renamed, Store, StoreError, StoreOwner},
+    walk::known::{Known, Learned},
 };
 
 mod certificates;
@@ -32,11 +36,13 @@ mod deliveries;
 mod doors;
 mod pulse;
 mod reload;
+mod walks;
 
 pub use pulse::patiently;
 
 use deliveries::Deliveries;
 use doors::{Bound, Doors};
+use walks::Walker;
 
 /// Requests that change the whole, and wait for the one before them.
 const REQUESTS_MAX: usize = 16;
@@ -114,17 +120,22 @@ impl App {
             let ready = deliveries.prepare(destination.clone())?;
             deliveries.start(ready);
         }
-        let plan = watch::Sender::new(Arc::new(plan(&config)));
+        let walks =
+            learn_at_start(&store, &config, started_at).await.context("cannot keep what is known of mappings")?;
+        let plan = watch::Sender::new(Arc::new(plan(&config, &walks.known)));
         let inlets = watch::Sender::new(Arc::new(inlets(&config)));
         let scene = watch::Sender::new(Arc::new(scene(&config, &around, &mut deliveries, [started_at; 2])));
         let pipeline = Pipeline::new(plan.subscribe(), store.clone());
         let (asking, requests) = mpsc::channel(REQUESTS_MAX);
+        let (walker, walks) =
+            Walker::new(walks.walks, store.clone(), pipeline.clone(), around.clock.clone(), scene.subscribe());
         let admin = Admin {
             store: store.clone(),
             clock: around.clock.clone(),
             figures: around.figures.clone(),
             scene: scene.subscribe(),
             pipeline: pipeline.clone(),
+            walks,
             requests: asking.clone(),
             trail: Arc::new(trail),
             mark: mark.clone(),
@@ -137,6 +148,7 @@ impl App {
         pulse.spawn(pulse::beat(scene.subscribe(), store.clone(), around.clock.clone(), stop_pulse.clone()));
         pulse.spawn(certificates::watch(scene.subscribe(), stop_pulse.clone()));
         pulse.spawn(mark.clone().keep(stop_pulse.clone()));
+        pulse.spawn(walker.run(stop_pulse.clone()));
         let app = Self {
             inlet_address,
             admin_address,
@@ -260,12 +272,14 @@ impl App {
         let renamed =
             self.deliveries.rename(changes.renamed).await.map_err(|error| refused(&format_args!("{error:#}")))?;
 
+        let learned = learn(&store, &config, self.around.clock.now()).await.map_err(|error| refused(&error))?;
+
         ready.into_iter().for_each(|ready| self.deliveries.start(ready));
         renamed.into_iter().for_each(|(old, ready)| self.deliveries.take_over(ready, &old));
         for destination in changes.rotated {
             self.deliveries.rotate(destination).await;
         }
-        self.plan.send_replace(Arc::new(plan(&config)));
+        self.plan.send_replace(Arc::new(plan(&config, &learned.known)));
         self.inlets.send_replace(Arc::new(inlets(&config)));
         // Updates are decided in the order in which the store is told: after this answer, no export is made by the plan before.
         let _ = store.counters().await;
@@ -281,6 +295,10 @@ impl App {
         self.doors.serve(bound);
         self.config = config;
         self.show(self.around.clock.now());
+        // Not before: what is gone over by the plan before would have to be gone over again.
+        if self.admin.walks.orders.send(Order::Add(learned.walks)).await.is_err() {
+            warn!("nobody goes over all profiles; the next start does");
+        }
         self.say_what_is_missing();
         Ok(changes.told)
     }
@@ -357,6 +375,7 @@ fn scene(
         inlets: config.inlets.iter().map(|inlet| (inlet.name.clone(), inlet.dataset.clone())).collect(),
         audiences: config.audiences.clone(),
         destinations: deliveries.served(),
+        backfill_rate: config.backfill_rate,
     }
 }
 
@@ -364,9 +383,45 @@ fn inlets(config: &Config) -> Inlets {
     config.inlets.iter().map(|inlet| (inlet.name.clone(), inlet.clone())).collect()
 }
 
-fn plan(config: &Config) -> Plan {
-    let mappings = config.destinations.iter().map(|destination| destination.mapping.clone());
-    Plan::new(config.audiences.clone(), mappings.collect())
+fn plan(config: &Config, known: &Known) -> Plan {
+    let mut mappings = mappings(config);
+    known.date(&mut mappings);
+    Plan::new(config.audiences.clone(), mappings)
+}
+
+fn mappings(config: &Config) -> Vec<Mapping> {
+    config.destinations.iter().map(|destination| destination.mapping.clone()).collect()
+}
+
+/// Compares what the store knows of rules and mappings with the configuration, and keeps what follows. To be called before
+/// updates are decided by that; the walks are made after it.
+async fn learn(store: &Store, config: &Config, now: Timestamp) -> Result<Learned, StoreError> {
+    let reader = store.clone();
+    let members = tokio::task::spawn_blocking(move || reader.members()).await.map_err(|_| StoreError::Failed)??;
+    let has_members = |id: &AudienceId| members.get(&format!("{RULE_NAMESPACE}:{id}")).is_some_and(|count| *count > 0);
+    let (mut before, mut follow) = (store.learned().await?, Vec::new());
+    for destination in &config.destinations {
+        if let (Some(old), Some(before)) = (&destination.renamed_from, &mut before)
+            && before.rename(old, destination.id())
+        {
+            follow.extend(store.walks().await?.iter().filter_map(|walk| walk.renamed(old, destination.id(), now)));
+        }
+    }
+    let mut learned = Known::learn(before, &config.audiences, &mappings(config), has_members, now);
+    learned.walks.extend(follow);
+    store.learn(learned.known.clone(), learned.walks.clone()).await?;
+    Ok(learned)
+}
+
+/// As [`learn`], while no update comes in; with the walks that were owed before.
+async fn learn_at_start(store: &Store, config: &Config, now: Timestamp) -> Result<Learned, StoreError> {
+    if store.learned().await?.is_none() && store.counters().await?.profiles == 0 {
+        // There is nothing to go over.
+        let Learned { known, .. } = Known::learn(None, &config.audiences, &mappings(config), |_| false, now);
+        store.learn(known, Vec::new()).await?;
+    }
+    let learned = learn(store, config, now).await?;
+    Ok(Learned { walks: store.walks().await?, ..learned })
 }
 
 async fn join(tasks: &mut JoinSet<impl Send + 'static>) {

@@ -143,6 +143,7 @@ fn others(before: &Config, after: &Config, told: &mut Reloaded) {
         ("listeners", listeners(before) != listeners(after)),
         ("log", before.log.level != after.log.level),
         ("limits", before.store.limits != after.store.limits),
+        ("backfill", before.backfill_rate != after.backfill_rate),
     ];
     told.others.extend(changed.iter().filter(|(_, changed)| *changed).map(|(what, _)| (*what).to_owned()));
 }

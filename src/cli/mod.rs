@@ -12,6 +12,7 @@ use std::{
 use clap::{Args, Parser, Subcommand};
 
 mod audit;
+mod backfill;
 mod cert;
 mod check;
 mod child;
@@ -69,6 +70,8 @@ enum Verb {
     /// Look at exports that will not be tried again by themselves, make them anew, drop them
     #[command(subcommand)]
     DeadLetter(dead_letter::DeadLetterVerb),
+    /// Export the present members of audiences to a destination, and see how far that is
+    Backfill(backfill::BackfillArguments),
     /// Look at a profile, or forget it
     #[command(subcommand)]
     Profile(profile::ProfileVerb),
@@ -128,6 +131,7 @@ pub fn main() -> ExitCode {
         Verb::Destination(verb) => destination::destination(verb),
         Verb::Export(verb) => export::export(verb),
         Verb::DeadLetter(verb) => dead_letter::dead_letter(verb),
+        Verb::Backfill(arguments) => backfill::backfill(arguments),
         Verb::Profile(verb) => profile::profile(verb),
         Verb::Inlet(verb) => lists::inlets(verb),
         Verb::Audience(verb) => lists::audiences(verb),

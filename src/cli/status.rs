@@ -7,7 +7,7 @@ use indicatif::{HumanBytes, HumanCount};
 use serde_json::json;
 
 use super::{
-    Failure, Output,
+    Failure, Output, backfill,
     client::{NONE as NO_PARAMETERS, Reach},
     destination, print,
     text::{Table, ago, bad, good, long, watch},
@@ -71,6 +71,9 @@ fn screen(status: &Status) -> Result<(), Failure> {
             "          {}",
             watch(format_args!("{waiting} wait for {name}, which is not configured")).paint()
         ))?;
+    }
+    for walk in &status.backfills {
+        print(&format_args!("          {}", backfill::line(walk)))?;
     }
     if !status.destinations.is_empty() {
         print(&"")?;

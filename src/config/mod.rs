@@ -12,6 +12,7 @@ use std::{
 
 mod audience;
 mod authentication;
+mod backfill;
 mod batch;
 mod client_tls;
 mod destination;
@@ -79,6 +80,8 @@ pub struct Config {
     pub log: Log,
     /// How the store is kept.
     pub store: Keeping,
+    /// Profiles a second that a backfill or an evaluation goes over at most.
+    pub backfill_rate: usize,
     /// The entrances.
     pub inlets: Vec<Inlet>,
     /// The audiences.
@@ -243,6 +246,7 @@ fn read(mut root: Section<'_>, places: &Places<'_>, all_read: bool) -> Option<Co
     let listens = apart(&root, server_listen, admin.as_ref().map(|(listen, _)| *listen));
     let log = root.or("log", "{}", |item| log(&item));
     let store = root.or("store", "{}", |item| store::store(&item));
+    let backfill_rate = root.or("backfill", "{}", |item| backfill::rate(&item));
 
     let mut names = Names::default();
     let inlets = root.all("inlet", INLETS_MAX, |item| inlet::inlet(&item, &mut names));
@@ -270,6 +274,7 @@ fn read(mut root: Section<'_>, places: &Places<'_>, all_read: bool) -> Option<Co
         admin_socket,
         log: log?,
         store: store?,
+        backfill_rate: backfill_rate?,
         inlets: inlets?,
         audiences: audiences?,
         destinations: destinations?,

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::DestinationId;
@@ -73,7 +74,7 @@ pub enum UniqueId {
 }
 
 /// Since when an audience is mapped to a destination.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MappedAt {
     /// When it was.
     pub created: Timestamp,

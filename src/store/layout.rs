@@ -5,7 +5,11 @@ use super::{
     head::Head,
     record::{self, Unreadable},
 };
-use crate::profile::{ProfileKey, identity::Identity};
+use crate::{
+    destination::DestinationId,
+    profile::{ProfileKey, identity::Identity},
+    walk::WalkId,
+};
 
 /// The tables that are walked.
 #[derive(Clone, Copy)]
@@ -21,6 +25,10 @@ pub(super) const FORGETTING: &[u8] = b"f";
 pub(super) const MEMBERS: &[u8] = b"c";
 pub(super) const PLACES: &[u8] = b"l";
 pub(super) const TOGETHER: &[u8] = b"b";
+pub(super) const WALKS: &[u8] = b"w";
+/// What is known of rules: one record.
+pub(super) const KNOWN_RULES: &[u8] = b"kr";
+pub(super) const KNOWN_MAPPINGS: &[u8] = b"km";
 
 pub(super) fn profile(key: &ProfileKey) -> Vec<u8> {
     [b"p", key.as_bytes().as_slice()].concat()
@@ -75,6 +83,16 @@ pub(super) fn together(destination: u32, first: u64) -> Vec<u8> {
 /// A profile that is being forgotten.
 pub(super) fn forgetting(key: &ProfileKey) -> Vec<u8> {
     [FORGETTING, key.as_bytes().as_slice()].concat()
+}
+
+/// A walk over all profiles.
+pub(super) fn walk_record(id: &WalkId) -> Vec<u8> {
+    [WALKS, id.as_bytes().as_slice()].concat()
+}
+
+/// What is known of a destination's mappings.
+pub(super) fn known_mapping(destination: &DestinationId) -> Vec<u8> {
+    [KNOWN_MAPPINGS, destination.as_str().as_bytes()].concat()
 }
 
 pub(super) fn quarantined(key: &[u8]) -> Vec<u8> {

@@ -18,6 +18,8 @@
 //! | `b` | destination (4), number (8) | which exports go out as one request, the first of them being this ([`batch`]) | before they are first sent; gone when one of them ends |
 //! | `l` | destination (4), profile key (16) | where the destination coalesces: the number of the export made last ([`place`]) | when an export is made at the end of a line, or ends |
 //! | `f` | profile key (16) | what is still to be erased of a profile that is forgotten ([`forget`]) | when that begins and ends |
+//! | `k` | `r`; `m` and destination | which rules were evaluated; since when audiences are mapped ([`walks`]) | at a start or reload that changes it |
+//! | `w` | walk (16) | a [`Walk`](crate::walk::Walk) over all profiles and how far it is | with each slice of it |
 //! | `x` | the key of another record | its bytes, as found | when a record fails its checksum |
 //!
 //! Each record carries a format version, a checksum over key and payload, and its length ([`record`]). It is cut into
@@ -35,7 +37,7 @@
 //!
 //! Whatever else is wished, by a person mostly, runs on the same thread and is answered after the same sync ([`wish`]): a new
 //! destination, a standing, what is dropped ([`mod@drop`]), forgotten ([`forget`]), sent again ([`redrive`]) or called otherwise
-//! ([`rename`]).
+//! ([`rename`]). So does going over all profiles, slice by slice ([`walks`]).
 //!
 //! # What readers see
 //!
@@ -95,6 +97,7 @@ mod survey;
 mod syncer;
 mod tally;
 pub mod upkeep;
+mod walks;
 mod window;
 mod wish;
 mod writer;
@@ -113,6 +116,7 @@ pub use redrive::{Letter, NotRedriven, Redrive, Redriven, Remade};
 pub use rename::Renamed;
 pub use space::{Limits, Room};
 pub use tally::Tally;
+pub use walks::Step;
 
 use files::{Files, Mark};
 use live::Live;
@@ -438,5 +442,7 @@ mod place_tests;
 mod rename_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod walk_tests;
 #[cfg(test)]
 mod wish_tests;

@@ -4,7 +4,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -40,6 +40,8 @@ pub struct Queue {
     window: Mutex<Window>,
     /// Claims that there are.
     held: AtomicUsize,
+    /// How many have left it: delivered, dead or dropped.
+    left: AtomicU64,
     changed: Notify,
     commands: mpsc::UnboundedSender<Command>,
 }
@@ -88,8 +90,8 @@ impl Queue {
         kept: Vec<Kept>,
     ) -> Self {
         let window = Mutex::new(Window::new(entry.low_water, synced, kept));
-        let (destination, held, changed) = (entry.number, AtomicUsize::new(0), Notify::new());
-        Self { live, destination, window, held, changed, commands }
+        let (destination, held, left, changed) = (entry.number, Default::default(), Default::default(), Notify::new());
+        Self { live, destination, window, held, left, changed, commands }
     }
 
     /// Begins anew on a store that was opened again; false when somebody holds a claim, whose export must not go out twice.
@@ -367,7 +369,18 @@ impl Queue {
         }
     }
 
+    /// How many may go before one that is made now: those that nothing holds back, and those that are under way.
+    pub fn standing(&self) -> usize {
+        self.window().standing()
+    }
+
+    /// How many have left it since it was opened: delivered, dead or dropped.
+    pub fn left(&self) -> u64 {
+        self.left.load(Ordering::Relaxed)
+    }
+
     pub(super) fn finish(&self, number: u64) {
+        self.left.fetch_add(1, Ordering::Relaxed);
         self.window().finish(number);
         self.changed.notify_one();
     }
@@ -387,7 +400,10 @@ impl Queue {
         let mut window = self.window();
         for (number, next) in settled {
             match next {
-                Next::Delivered(_) | Next::Dead(_) | Next::Dropped => window.finish(number),
+                Next::Delivered(_) | Next::Dead(_) | Next::Dropped => {
+                    self.left.fetch_add(1, Ordering::Relaxed);
+                    window.finish(number);
+                }
                 Next::Waiting(export) => window.give_back(number, Some(export)),
             }
         }

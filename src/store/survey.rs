@@ -12,7 +12,7 @@ use super::{
 };
 
 /// The first bytes of all keys, in their order; see the table in `store`.
-const TABLES: &[u8] = b"bcdfgilmnprsx";
+const TABLES: &[u8] = b"bcdfgiklmnprswx";
 /// What failed its checksum; its chunks are copied as they are.
 const QUARANTINE: u8 = b'x';
 

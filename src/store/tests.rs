@@ -17,6 +17,7 @@ use crate::{
     export::{Attempt, Cause, DeadLetter, Export, NewExport, Outcome, Trouble},
     profile::{Profile, ProfileKey, identity::Namespace, update::UpdateId},
     trigger::Reason,
+    walk::Walk,
 };
 
 const DESTINATIONS: [&str; 2] = ["crm", "erp"];
@@ -58,13 +59,14 @@ pub(super) struct Tried {
     /// How each destination coalesces, and the export of each profile that was made last since it does.
     pub(super) coalesce: [Coalesce; 2],
     pub(super) placed: BTreeMap<(usize, ProfileKey), u64>,
+    pub(super) walks: Vec<Walk>,
     applied: u64,
 }
 
 #[derive(Clone, PartialEq, Debug)]
 pub(super) struct Person {
     pub(super) key: ProfileKey,
-    snapshot: Vec<u8>,
+    pub(super) snapshot: Vec<u8>,
     pub(super) lines: Vec<ProfileKey>,
     /// Whether he is in the one audience that there is.
     is_in: bool,
@@ -94,6 +96,7 @@ enum Action {
     Redrive { from: usize, letter: usize, how: Redrive, moot: bool },
     Forget { person: usize },
     Introduce,
+    Walk { most: usize, room: usize, to: [bool; 2] },
     Reopen,
     Crash,
 }
@@ -118,7 +121,7 @@ impl Tried {
         let dir = tempfile::tempdir().unwrap();
         let owner = open_as(dir.path(), &keeping);
         let (people, queues, claims, expected, dead, receipts) = Default::default();
-        let (introduced, now, last_number, forgotten, applied, swept, placed) = Default::default();
+        let (introduced, now, last_number, forgotten, walks, applied, swept, placed) = Default::default();
         Self {
             dir,
             keeping,
@@ -136,6 +139,7 @@ impl Tried {
             forgotten,
             coalesce: [Coalesce::Off; 2],
             placed,
+            walks,
             applied,
         }
     }
@@ -165,6 +169,7 @@ impl Tried {
                 self.owner.store().introduce(late()).await.unwrap();
                 self.introduced = true;
             }
+            Action::Walk { most, room, to } => self.walk(most, room, to).await,
             Action::Reopen => self.open_again(None),
             Action::Crash => {
                 let copy = tempfile::tempdir().unwrap();
@@ -313,6 +318,7 @@ impl Tried {
         assert_eq!((counters.profiles, counters.forgotten), (profiles.len() as u64, self.forgotten));
         assert_eq!(counters.destinations.contains_key(&late()), self.introduced);
         self.verify_receipts(&counters);
+        self.verify_walks().await;
         assert_eq!(counters.differences(), [] as [String; 0]);
         for index in 0..2 {
             let (waiting, dead) = (self.queues[index].len() as u64, self.dead[index].len() as u64);
@@ -384,6 +390,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
             .prop_map(|(from, letter, how, moot)| Action::Redrive { from, letter, how, moot }),
         1 => (0..6usize).prop_map(|person| Action::Forget { person }),
         1 => Just(Action::Introduce),
+        4 => (1..5usize, 1..4usize, to()).prop_map(|(most, room, to)| Action::Walk { most, room, to }),
         1 => Just(Action::Reopen),
         1 => Just(Action::Crash),
     ];

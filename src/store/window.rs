@@ -387,6 +387,13 @@ impl Window {
         }
     }
 
+    /// How many go before one that comes now, as far as they are here; where some are on disk alone, more than may ever be
+    /// here.
+    pub(super) fn standing(&self) -> usize {
+        let on_disk = if self.missing().is_some() { WINDOW_MAX } else { 0 };
+        self.fresh.len() + self.claimed + on_disk
+    }
+
     /// How many are handed out.
     pub(super) fn claimed(&self) -> usize {
         self.claimed

@@ -41,14 +41,14 @@ const GROUP_MAX: usize = 256;
 /// Updates in one atomic batch: 16 are twice as fast as one, and 64 hardly faster.
 const SLICE_UPDATES_MAX: usize = 16;
 /// Operations in one atomic batch. While one is applied sled frees little: batches of 1500 take gigabytes.
-const SLICE_OPERATIONS_MAX: usize = 100;
+pub(super) const SLICE_OPERATIONS_MAX: usize = 100;
 
 /// Decides what an update does, given what its identities lead to.
 pub(super) type Decide = Box<dyn FnOnce(Found) -> Result<Change, Refusal> + Send>;
 /// The identities that an update names, as keys, and the profile that each led to.
-type Links = Vec<(Vec<u8>, Option<ProfileKey>)>;
+pub(super) type Links = Vec<(Vec<u8>, Option<ProfileKey>)>;
 /// Stored lengths of the profiles that were found.
-type Lengths = BTreeMap<ProfileKey, usize>;
+pub(super) type Lengths = BTreeMap<ProfileKey, usize>;
 
 /// Something else that is done on the writer's thread, and staged like all.
 pub(super) type Wish = Box<dyn for<'w, 's> FnOnce(&'w mut Writer<'s>) -> Result<(), Failure> + Send>;
@@ -285,6 +285,12 @@ impl<'s> Writer<'s> {
             Ok(change) => {
                 self.count_members(&change.members)?;
                 self.group.answers.push((answer, change.committed));
+                self.meta.accepted += 1;
+                match change.committed {
+                    Committed::Applied => self.meta.applied += 1,
+                    Committed::Unchanged => self.meta.unchanged += 1,
+                }
+                self.slice.updates += 1;
                 self.stage(change, links, &lengths)?;
             }
         }
@@ -320,8 +326,9 @@ impl<'s> Writer<'s> {
         Ok((links, Found { snapshots, lost }, lengths))
     }
 
-    fn stage(&mut self, change: Change, links: Links, lengths: &Lengths) -> Result<(), Failure> {
-        let Change { committed, key, snapshot, absorbed, moved, members: _, lines, accepted_at, exports, skipped } =
+    /// Stages a change; `lengths` has the stored lengths of the snapshots that it takes the place of.
+    pub(super) fn stage(&mut self, change: Change, links: Links, lengths: &Lengths) -> Result<(), Failure> {
+        let Change { committed: _, key, snapshot, absorbed, moved, lines, accepted_at, exports, skipped, members: _ } =
             change;
         let profile = layout::profile(&key);
         self.put(&profile, &[&snapshot], lengths.get(&key).copied());
@@ -349,12 +356,6 @@ impl<'s> Writer<'s> {
             let counted = self.meta.entry(&destination);
             (counted.made, counted.skipped) = (counted.made + 1, counted.skipped + 1);
         }
-        self.meta.accepted += 1;
-        match committed {
-            Committed::Applied => self.meta.applied += 1,
-            Committed::Unchanged => self.meta.unchanged += 1,
-        }
-        self.slice.updates += 1;
         self.sweep.now = accepted_at;
         Ok(())
     }

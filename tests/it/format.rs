@@ -4,6 +4,7 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
+use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -102,6 +103,13 @@ async fn opens_with_all_that_is_in_it(format: &str) {
     assert_eq!(of("eve")["name"], noise(50_000));
     assert_eq!(of("cyd")["identityMap"]["CRM"], json!([{ "id": "cyd" }, { "id": "dan" }]));
     assert_eq!(of("cyd")["segmentMembership"]["ups"][GOLD]["status"], "realized");
+
+    // Nobody knew then what was evaluated: that is made up for once, and finds nothing.
+    postern.wait_for_metric(r#"postern_backfills_owed{work="evaluation"}"#, 0.0).await;
+    let walks = postern.ask(Method::GET, "/v1/backfills", None).await.1;
+    let walk = |name: &str| walks[0][name].clone();
+    assert_eq!((walk("cause"), walk("done"), walk("exports")), (json!("older_store"), json!(4), json!(0)), "{walks}");
+    assert_eq!(walks.as_array().unwrap().len(), 1, "nothing is backfilled");
 
     // The profiles are as they were: nothing is news but an exit.
     postern.post("web", &update("dan", json!({ "plan": "silver" }))).await;

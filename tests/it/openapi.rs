@@ -40,6 +40,8 @@ async fn every_path_answers_as_the_document_says() {
     let letters: Vec<String> =
         page["items"].as_array().unwrap().iter().map(|line| line["id"].as_str().unwrap().to_owned()).collect();
     let backup = postern.state_dir.join("backup").display().to_string();
+    let (_, walk) = postern.ask(Method::POST, "/v1/destinations/crm/backfill", None).await;
+    let walk = walk["id"].as_str().unwrap().to_owned();
     let nobody = "00000000-0000-7000-8000-000000000000";
     let seen = Seen { document: &document, postern: &postern, paths: BTreeSet::new() };
 
@@ -59,6 +61,16 @@ async fn every_path_answers_as_the_document_says() {
         (Method::POST, "/v1/destinations/{name}/resume", "crm", "", None, 200),
         (Method::POST, "/v1/destinations/{name}/test", "crm", "", None, 200),
         (Method::POST, "/v1/destinations/{name}/test", "crm", "?sample=true", None, 200),
+        (Method::GET, "/v1/destinations/{name}/backfill", "crm", "?audience=gold-members", None, 200),
+        (Method::GET, "/v1/destinations/{name}/backfill", "crm", "?audience=nobodies", None, 404),
+        (Method::POST, "/v1/destinations/{name}/backfill", "nobody", "", None, 404),
+        (Method::POST, "/v1/destinations/{name}/backfill", "crm", "?audiance=gold-members", None, 400),
+        (Method::GET, "/v1/backfills", "", "", None, 200),
+        (Method::GET, "/v1/backfills/{id}", &walk, "", None, 200),
+        (Method::GET, "/v1/backfills/{id}", nobody, "", None, 404),
+        (Method::GET, "/v1/backfills/{id}", "5", "", None, 400),
+        (Method::DELETE, "/v1/backfills/{id}", &walk, "", None, 200),
+        (Method::DELETE, "/v1/backfills/{id}", nobody, "", None, 404),
         (Method::GET, "/v1/exports", "", "", None, 200),
         (Method::GET, "/v1/exports", "", "?state=lost", None, 400),
         (Method::GET, "/v1/exports", "", "?limit=0", None, 400),

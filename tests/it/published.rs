@@ -1,5 +1,7 @@
 //! The export that AEP publishes, made from updates at the published instants and received over mutual TLS.
 
+use std::fs;
+
 use postern::clock::{Clock, Timestamp};
 use serde_json::{Value, json};
 
@@ -7,6 +9,7 @@ use crate::support::{
     appliance::Appliance,
     pki::{Pki, now},
     receiver::Receiver,
+    set_up::GOLD,
 };
 use postern::tls::issue::Period;
 
@@ -61,13 +64,11 @@ async fn published_export_is_made_member_by_member() {
     assert!(postern.stop().await.success());
 }
 
-/// Since when an audience is mapped is not kept yet: the published mapping times are left out.
+/// The audience is mapped when the profile is in it already: what is published is what its backfill sends.
 #[tokio::test]
-async fn published_names_and_timestamps_are_made_but_for_the_mapping() {
-    let mut published: Value = serde_json::from_str(include_str!("../vectors/export-http-segment-names.json")).unwrap();
+async fn published_names_and_timestamps_are_made_member_by_member() {
+    let published: Value = serde_json::from_str(include_str!("../vectors/export-http-segment-names.json")).unwrap();
     let [mapped, other] = ["5b998cb9-9488-4ec3-8d95-fa8338ced490", "354e086f-2e11-49a2-9e39-e5d9a76be683"];
-    let held = published["segmentMembership"]["ups"][mapped].as_object_mut().unwrap();
-    held.retain(|name, _| !name.starts_with("mapping"));
     let at = |text: &str| Timestamp::parse(text).unwrap();
     let clock = Clock::manual(at("2019-04-15T02:41:50Z"));
     let pki = Pki::of(Period { from: clock.now(), until: now() + HOUR });
@@ -77,18 +78,34 @@ async fn published_names_and_timestamps_are_made_but_for_the_mapping() {
         .audience_with(mapped, r#"person.name.firstName = "John""#, said)
         .audience(other, r#"person.name.lastName = "Doe""#)
         .with("include_segment_names = true\ninclude_segment_timestamps = true");
-    let mut postern = set_up.mapping(&[mapped], &[]).destination("crm", &receiver.url()).start_by(&clock).await;
-
+    let mut postern = set_up.mapping(&[GOLD], &[]).destination("crm", &receiver.url()).start_by(&clock).await;
     let known = json!({ "CRM": [{ "id": "john" }] });
     let john = json!({ "person": { "name": { "firstName": "John" } }, "identityMap": known });
     postern.post("web", &john).await;
     clock.advance(at("2020-04-15T02:41:50Z").since(clock.now()));
     postern.post("web", &json!({ "person": { "name": { "lastName": "Doe" } }, "identityMap": known })).await;
-    let known = json!({ "CRM": [{ "id": "john" }, { "id": "doe" }] });
-    postern.post("web", &json!({ "identityMap": known })).await;
+    assert!(postern.stop().await.success());
 
-    let export = &receiver.wait_for(2).await[1];
+    clock.advance(at("2022-04-13T13:29:30Z").since(clock.now()));
+    let text = fs::read_to_string(postern.config_file()).unwrap();
+    let remapped = text.replace(&format!("audiences = [{GOLD:?}]"), &format!("audiences = [{mapped:?}]"));
+    assert_ne!(remapped, text);
+    fs::write(postern.config_file(), &remapped).unwrap();
+    postern.start_by(&clock).await;
+
+    let export = &receiver.wait_for(1).await[0];
     assert_eq!(members(&export.body["segmentMembership"]), members(&published["segmentMembership"]));
+    assert!(postern.stop().await.success());
+
+    // Another attribute is mapped: that is a change of the mapping.
+    clock.advance(HOUR);
+    fs::write(postern.config_file(), remapped.replace("attributes = []", "attributes = [\"plan\"]")).unwrap();
+    postern.start_by(&clock).await;
+    postern.post("web", &json!({ "plan": "gold", "identityMap": known })).await;
+    let shown = &receiver.wait_for(2).await[1].body["segmentMembership"]["ups"][mapped];
+    let mapped_at = at("2022-04-13T13:29:30Z").as_millis();
+    assert_eq!(shown["mappingCreatedAt"], mapped_at);
+    assert_eq!(shown["mappingUpdatedAt"], mapped_at + 3_600_000);
     assert!(postern.stop().await.success());
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::{
     admin::destinations::{BatchView, CertificateView, Counted, DestinationView, LatencyView, NewerView, TestView},
     cli::{
-        Failure, Output,
+        Failure, Output, backfill,
         client::{NONE as NO_PARAMETERS, Reach},
         exit::Exit,
         print,
@@ -233,5 +233,6 @@ fn whole(view: &DestinationView) -> Result<(), Failure> {
     line("http", &view.http)?;
     line("merge policy", &view.merge_policy)?;
     line("audiences", &view.audiences.join(", "))?;
-    line("attributes", &view.attributes.join(", "))
+    line("attributes", &view.attributes.join(", "))?;
+    view.backfills.iter().try_for_each(|walk| line("backfill", &backfill::line(walk)))
 }

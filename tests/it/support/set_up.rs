@@ -165,6 +165,12 @@ tls = {{ certificate = {certificate:?}, key = {key:?}, roots = {roots:?}{more_tl
         self
     }
 
+    /// Goes over so many profiles a second where all are gone over. To be said behind settings of the store.
+    pub fn backfill_rate(mut self, rate: usize) -> Self {
+        self.store += &format!("[backfill]\nrate = {rate}\n");
+        self
+    }
+
     /// One more audience.
     pub fn audience(self, id: &str, rule: &str) -> Self {
         self.audience_with(id, rule, "")
