@@ -40,10 +40,24 @@ pub struct ExportId(Uuid);
 impl ExportId {
     /// The id of the export that `update` makes for `destination`: two calls give the same.
     pub fn of(update: UpdateId, received_at: Timestamp, destination: &DestinationId) -> Self {
-        let digest = Uuid::new_v5(&update.as_uuid(), destination.as_str().as_bytes());
+        Self::from_digest(received_at, Uuid::new_v5(&update.as_uuid(), destination.as_str().as_bytes()))
+    }
+
+    /// The id of a request with these exports, of which there is one at least, in this order: two calls give the same. One alone
+    /// gives its own.
+    pub fn of_all(ids: &[Self]) -> Self {
+        let first = *ids.first().expect("a request has an export");
+        if ids.len() == 1 {
+            return first;
+        }
+        let names: Vec<u8> = ids.iter().flat_map(|id| *id.0.as_bytes()).collect();
+        Self::from_digest(first.made_at(), Uuid::new_v5(&first.0, &names))
+    }
+
+    fn from_digest(made_at: Timestamp, digest: Uuid) -> Self {
         let mut bits = [0; 10];
         bits.copy_from_slice(&digest.as_bytes()[..10]);
-        let millis = received_at.as_millis().max(0).unsigned_abs();
+        let millis = made_at.as_millis().max(0).unsigned_abs();
         Self(Builder::from_unix_timestamp_millis(millis, &bits).into_uuid())
     }
 
@@ -334,7 +348,7 @@ impl Export {
                 assert!(self.attempts.len() <= ATTEMPTS_MAX, "an export out of attempts is a dead letter");
                 match delays.get(self.attempts.len() - 1) {
                     Some(delay) => {
-                        self.due = now + self.jittered(*delay);
+                        self.due = self.due_after(now, *delay);
                         Next::Waiting(self)
                     }
                     None => Next::Dead(DeadLetter { export: self, at: now, cause: Cause::Exhausted }),
@@ -346,6 +360,23 @@ impl Export {
                 Next::Waiting(self)
             }
         }
+    }
+
+    /// As it waits when the request that it went out with is to go again in halves, from `due` on: nothing is charged. A fault
+    /// that it met before stays in mind, so that its half is judged by that too.
+    pub fn in_half(self, trial: Attempt, due: Timestamp) -> Self {
+        let met_before = |before: &Attempt| match (&before.outcome, &trial.outcome) {
+            (Outcome::Fault(Fault::Status(before)), Outcome::Refused(status)) => before == status,
+            (Outcome::Fault(Fault::Token(TokenFault::NotAccepted)), Outcome::Refused(401)) => true,
+            _ => false,
+        };
+        let last_trial = self.last_trial.filter(met_before).unwrap_or(trial);
+        Self { due, trials: self.trials.saturating_add(1), last_trial: Some(last_trial), ..self }
+    }
+
+    /// When it may be sent again by a delay from `now` on.
+    pub fn due_after(&self, now: Timestamp, delay: Duration) -> Timestamp {
+        now + self.jittered(delay)
     }
 
     /// Within 10 % of `delay`, by chance that the id and the attempt fix: retries of one outage do not come at once.

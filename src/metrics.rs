@@ -21,6 +21,7 @@ const EXPORTS: &str = "postern_exports";
 const EXPORTS_TOTAL: &str = "postern_exports_total";
 const OLDEST: &str = "postern_exports_oldest_seconds";
 const POSTS: &str = "postern_posts_total";
+const EXPORTS_OF_POST: &str = "postern_post_exports";
 const LATENCY: &str = "postern_delivery_latency_seconds";
 const STATE: &str = "postern_destination_held";
 const PAUSED: &str = "postern_destination_paused";
@@ -48,6 +49,7 @@ const AUDIT: &str = "postern_audit_difference";
 const SECONDS: &[f64] =
     &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 600.0, 3600.0];
 const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+const BATCHES: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
 
 /// Collects metrics for the whole process from now on; the handle writes them out for Prometheus.
 ///
@@ -58,6 +60,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         .set_buckets_for_metric(Matcher::Full(LATENCY.to_owned()), SECONDS)?
         .set_buckets_for_metric(Matcher::Full(SYNC_TIME.to_owned()), SECONDS)?
         .set_buckets_for_metric(Matcher::Full(GROUP_SIZE.to_owned()), SIZES)?
+        .set_buckets_for_metric(Matcher::Full(EXPORTS_OF_POST.to_owned()), BATCHES)?
         .install_recorder()?;
     describe_counter!(UPDATES, "Updates accepted, by result: applied, unchanged");
     describe_counter!(REFUSED, "Updates refused, by inlet and reason");
@@ -68,6 +71,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     );
     describe_gauge!(OLDEST, Unit::Seconds, "Age of the oldest waiting export, by destination");
     describe_counter!(POSTS, "POSTs by destination, outcome and charge: attempt, trial");
+    describe_histogram!(EXPORTS_OF_POST, "Exports in a POST, by destination, where they go together");
     describe_histogram!(LATENCY, Unit::Seconds, "From an update's acceptance to the delivery of its export");
     describe_gauge!(STATE, "1 while a destination is held");
     describe_gauge!(PAUSED, "1 while a person wishes that nothing is sent to a destination");
@@ -109,8 +113,13 @@ pub(crate) fn post(destination: &DestinationId, outcome: &Outcome, charge: Charg
     counter!(POSTS, "destination" => destination, "outcome" => outcome.to_string(), "charge" => charge).increment(1);
 }
 
-pub(crate) fn delivered(destination: &DestinationId, latency: Duration) {
-    histogram!(LATENCY, "destination" => destination.as_str().to_owned()).record(latency);
+pub(crate) fn exports_of_post(destination: &DestinationId, exports: usize) {
+    histogram!(EXPORTS_OF_POST, "destination" => destination.as_str().to_owned()).record(exports as f64);
+}
+
+pub(crate) fn delivered(destination: &DestinationId, latencies: impl Iterator<Item = Duration>) {
+    let histogram = histogram!(LATENCY, "destination" => destination.as_str().to_owned());
+    latencies.for_each(|latency| histogram.record(latency));
 }
 
 pub(crate) fn destination_state(destination: &DestinationId, held: Option<&Fault>, paused: bool) {

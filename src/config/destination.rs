@@ -6,6 +6,7 @@ use hyper::header::HeaderMap;
 
 use super::{
     authentication::authentication,
+    batch::batch,
     client_tls::{client_tls, tls_files},
     duration::duration,
     file::{Item, Section},
@@ -85,6 +86,7 @@ pub(super) fn destination(
     let retry_delays = section.or("retry_delays", "[\"15s\", \"30s\"]", |item| retry_delays(&item));
     let max_in_flight = section.or("max_in_flight", "64", |item| item.integer(1..=IN_FLIGHT_MAX));
     let max_rate = section.optional("max_rate").map_or(Some(None), |item| item.integer(1..=RATE_MAX).map(Some));
+    let batch = section.optional("batch").map_or(Some(None), |item| batch(&item, max_in_flight.unwrap_or(1)).map(Some));
     let unreachable = section.or("unreachable", "\"hold\"", |item| item.choice(UNREACHABLE));
     let local_address = section.optional("local_address").map_or(Some(None), |item| local_address(&item).map(Some));
     let tls = section.required("tls").and_then(|item| client_tls(&item, places));
@@ -107,6 +109,7 @@ pub(super) fn destination(
         retry_delays: retry_delays?,
         max_in_flight: max_in_flight?,
         max_rate: max_rate?,
+        batch: batch?,
         unreachable: unreachable?,
         local_address: local_address?,
         tls: tls?,

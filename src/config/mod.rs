@@ -10,6 +10,7 @@ use std::{
 
 mod audience;
 mod authentication;
+mod batch;
 mod client_tls;
 mod destination;
 pub mod draft;

@@ -13,7 +13,9 @@ fn every_key() -> String {
     let inlet = "[[inlet]]\nname = \"web\"\nidentities = [{ path = \"a.b\", namespace = \"E\" }, { path = \"c\", namespace = \"C\", primary = true }]\n";
     format!(
         "{inlet}{}{}",
-        destination("authentication = { bearer = { file = \"token\" } }\nunique_id = { namespace = \"CRM\" }"),
+        destination(
+            "authentication = { bearer = { file = \"token\" } }\nunique_id = { namespace = \"CRM\" }\nbatch = {}"
+        ),
         "[[destination]]\nname = \"ads\"\nendpoint = \"https://ads.example/\"\naudiences = [\"us\"]\n\
          [destination.authentication.oauth2]\ngrant = \"password\"\ntoken_url = \"https://id.example/\"\nclient_id = \"me\"\n\
          client_secret.file = \"token\"\nusername = \"ann\"\npassword.file = \"token\"\ncredentials = \"basic\"\n[destination.tls]\n\

@@ -35,7 +35,8 @@ pub(super) fn store(item: &Item<'_>) -> Option<Keeping> {
     Some(Keeping { limits, salvages: salvages?, receipts })
 }
 
-fn bytes(item: &Item<'_>, bytes_min: u64) -> Option<u64> {
+/// Reads a number of bytes.
+pub(super) fn bytes(item: &Item<'_>, bytes_min: u64) -> Option<u64> {
     const WHAT: &str = "a whole number and a unit (KiB, MiB, GiB, TiB), such as \"10GiB\"";
     match parse(item.text(WHAT)?) {
         Some(bytes) if bytes >= bytes_min => Some(bytes),
@@ -52,7 +53,7 @@ fn parse(text: &str) -> Option<u64> {
 }
 
 /// In the largest unit of which it is a whole number; what is below 1KiB is left out.
-fn text(bytes: u64) -> String {
+pub(super) fn text(bytes: u64) -> String {
     let whole = UNITS.iter().rev().find(|(_, unit)| bytes.is_multiple_of(*unit));
     let (name, unit) = whole.unwrap_or(&UNITS[0]);
     format!("{}{name}", bytes / unit)

@@ -238,6 +238,35 @@ fn each_mistake_is_refused_with_its_line_and_key() {
         ),
         (&destination("max_in_flight = 0"), "9: destination \"crm\".max_in_flight: expected an integer from 1 to 1024"),
         (
+            &destination("batch = 10"),
+            "9: destination \"crm\".batch: expected a table such as { max_exports = 100, format = \"array\" }, found",
+        ),
+        (
+            &destination("batch = { max_exports = 1001 }"),
+            "9: destination \"crm\".batch.max_exports: expected an integer from 1 to 1000",
+        ),
+        (
+            &destination("batch = { max_bytes = \"0KiB\" }"),
+            "9: destination \"crm\".batch.max_bytes: expected at least 1KiB",
+        ),
+        (
+            &destination("batch = { max_wait = \"61s\" }"),
+            "9: destination \"crm\".batch.max_wait: expected a duration from",
+        ),
+        (
+            &destination("batch = { format = \"csv\" }"),
+            "9: destination \"crm\".batch.format: expected `array` or `ndjson`",
+        ),
+        (&destination("batch = { exports = 3 }"), "9: destination \"crm\".batch.exports: unknown key"),
+        (
+            &destination("batch = { max_bytes = \"2MiB\" }"),
+            "9: destination \"crm\".batch.max_bytes: 64 requests may be in memory at once, and 64MiB of them at most: set it to 1MiB",
+        ),
+        (
+            &destination("max_in_flight = 1024\nbatch = {}"),
+            "10: destination \"crm\".batch.max_bytes: 1024 requests may be in memory at once",
+        ),
+        (
             &destination("max_in_flight = -1"),
             "9: destination \"crm\".max_in_flight: expected an integer from 1 to 1024",
         ),

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use hyper::Method;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -218,8 +217,8 @@ impl Control {
             return Err((outcome, "our certificate is expired or not valid yet".to_owned()));
         }
         let (method, body) = match test {
-            Test::Head => (Method::HEAD, Bytes::new()),
-            Test::Sample => (Method::POST, Bytes::from_static(SAMPLE)),
+            Test::Head => (Method::HEAD, None),
+            Test::Sample => (Method::POST, Some(SAMPLE)),
         };
         let Met { status, outcome, detail, answer: _ } = sender.test(method, body).await;
         match status {

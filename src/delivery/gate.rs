@@ -178,8 +178,16 @@ impl Gate {
         self.standing.hold.as_ref()
     }
 
-    /// Learns from the POST of `export`, which has this number, and judges it. The outcome is what it means in context.
-    pub(super) fn judge(&mut self, number: u64, outcome: Outcome, over: Over, now: Timestamp) -> Judgement {
+    /// Learns from a POST of so many exports, the first of which has this number, and judges it. The outcome is what it means in
+    /// context.
+    pub(super) fn judge(
+        &mut self,
+        number: u64,
+        exports: usize,
+        outcome: Outcome,
+        over: Over,
+        now: Timestamp,
+    ) -> Judgement {
         let before = self.standing.clone();
         // What a pair met that is not in use any more says nothing of the one that is.
         if over == Over::Another && may_speak_of_certificate(&outcome) {
@@ -187,7 +195,7 @@ impl Gate {
         }
         let charge = match self.state {
             State::Held { .. } => self.judge_held(number, &outcome, now),
-            State::Open { .. } | State::Throttled { .. } => self.judge_open(&outcome, now),
+            State::Open { .. } | State::Throttled { .. } => self.judge_open(exports, &outcome, now),
         };
         if let (Outcome::Delivered(_), Over::InUse) = (&outcome, over) {
             self.standing.accepted_with = Some(self.certificate);
@@ -219,7 +227,7 @@ impl Gate {
         met_before.is_some_and(|trial| self.last_delivery.is_some_and(|delivery| delivery > trial.at))
     }
 
-    fn judge_open(&mut self, outcome: &Outcome, now: Timestamp) -> Charge {
+    fn judge_open(&mut self, exports: usize, outcome: &Outcome, now: Timestamp) -> Charge {
         let (mut failures, mut refusals) = match self.state {
             State::Open { failures, refusals } => (failures, refusals),
             State::Throttled { .. } | State::Held { .. } => (0, 0),
@@ -242,7 +250,8 @@ impl Gate {
                 return Charge::Trial;
             }
             Outcome::Retryable(_) => failures += 1,
-            Outcome::Refused(_) => refusals += 1,
+            // Of several, it says that one of them is bad: their halves will tell.
+            Outcome::Refused(_) => refusals += u32::from(exports == 1),
         }
         match self.state {
             // A straggler must not cut short the wait that the receiver asked for.

@@ -3,7 +3,8 @@
 //! ```text
 //! queue ──claim──▶ post ──outcome──▶ gate: who pays? ──▶ export: where next? ──▶ store: settle, one commit
 //! ```
-//! A worker keeps at most `max_in_flight` POSTs under way, and at most four times as many exports in hand until their
+//! Exports go one a request, or together, as the destination's `batch` says: what goes together is kept so on disk before it is
+//! sent, and has one outcome. A worker keeps at most `max_in_flight` POSTs under way, and at most four times as many in hand until their
 //! settlements are on disk. Only then the next export of a profile may go, so a crash repeats no more than what was in hand,
 //! and never out of order.
 
@@ -11,17 +12,16 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    task::{JoinError, JoinSet},
+    task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
     clock::{Clock, Timestamp},
-    destination::{Destination, Hold, Standing},
-    export::{Attempt, Charge, Export, Fault, Next, Outcome},
+    destination::{Batching, Destination, Hold, Standing},
     metrics,
-    store::{Claim, Queue, Store, StoreError},
+    store::{Batch, Claim, Queue, Store, StoreError},
     tls::{ClientTls, Fingerprint, MutualClientError},
 };
 
@@ -33,7 +33,9 @@ mod gate;
 mod pace;
 mod rotation;
 mod sender;
+mod settle;
 mod shown;
+mod together;
 mod tokens;
 mod verdict;
 
@@ -46,7 +48,7 @@ use expiry::Expiry;
 use figures::Figures;
 use gate::{Allowance, Gate};
 use pace::Pace;
-use rotation::{Over, Rotation, refuses_certificate};
+use rotation::Rotation;
 use sender::{Ended, Met, Sender};
 use shown::Shown;
 
@@ -149,6 +151,7 @@ impl Worker {
             warn!(destination = %self.destination.id(), reason = %fault, %since, "destination is still held");
         }
         self.show_state();
+        self.part_what_goes_otherwise().await;
         while !(stop.is_cancelled() || ending == Ending::Drained && self.queue.is_empty()) {
             self.look_at_certificates();
             let wake = self.send(&mut posts).await;
@@ -179,34 +182,59 @@ impl Worker {
             // What came of a POST could not be kept.
             return look_again;
         }
-        let (queue, max) = (self.queue.clone(), self.destination.max_in_flight);
-        let unsettled_room = (max * UNSETTLED_MAX).saturating_sub(queue.claimed());
+        let (queue, max, batch) = (self.queue.clone(), self.destination.max_in_flight, self.destination.batch);
+        let exports = batch.map_or(1, |batch| batch.max_exports);
+        let unsettled_room = (max * UNSETTLED_MAX * exports).saturating_sub(queue.claimed()).div_ceil(exports);
         let paced_room = self.pace.as_mut().map_or(usize::MAX, |pace| pace.room(now));
         let room = max.saturating_sub(posts.len()).min(unsettled_room).min(paced_room);
-        let claims = match self.gate.allowance(now) {
+        let batches = match self.gate.allowance(now) {
             Allowance::Nothing { until } => return until.min(look_again),
             Allowance::Probe { .. } | Allowance::Due if paced_room == 0 => return self.next_by_pace(now, look_again),
             Allowance::Probe { .. } if !posts.is_empty() => return look_again,
-            Allowance::Probe { after } => claim(move || queue.claim_head(after).into_iter().collect()).await,
-            Allowance::Due if room == 0 || !queue.has_due(now) => Vec::new(),
-            Allowance::Due => match queue.claim_due_in_memory(now, room) {
-                Some(claims) => claims,
-                None => claim(move || queue.claim_due(now, room)).await,
+            Allowance::Probe { after } => alone(claim(move || queue.claim_head(after).into_iter().collect()).await),
+            Allowance::Due if room == 0 => Vec::new(),
+            Allowance::Due => match batch {
+                Some(batch) if queue.has_batches(now, &batch) => {
+                    claim(move || queue.claim_batches(now, room, &batch)).await
+                }
+                None if queue.has_due(now) => alone(match queue.claim_due_in_memory(now, room) {
+                    Some(claims) => claims,
+                    None => claim(move || queue.claim_due(now, room)).await,
+                }),
+                Some(_) | None => Vec::new(),
             },
         };
         if let Some(pace) = &mut self.pace {
-            pace.spend(claims.len());
+            pace.spend(batches.len());
         }
-        for claim in claims {
-            self.gate.probing(claim.number());
+        for batch in batches {
+            self.gate.probing(batch.first().number());
+            let store = (batch.count() > 1).then(|| self.store.clone());
             // Boxed: tokio aligns its tasks to 128 bytes, which makes large ones slow to allocate.
-            posts.spawn(Box::pin(self.rotation.in_use().clone().send(claim)));
+            posts.spawn(Box::pin(self.rotation.in_use().clone().send(batch, store)));
         }
         // What is due by now and was not claimed lacked room: a settlement will wake us, or the next token.
-        match self.queue.next_due(now) {
+        match self.next_due(now) {
             Some(due) if due > now => due.min(look_again),
             Some(_) => self.next_by_pace(now, look_again),
             None => look_again,
+        }
+    }
+
+    /// When something may go next, as far as that is a matter of time.
+    fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
+        match &self.destination.batch {
+            Some(batch) => self.queue.next_batch(now, batch),
+            None => self.queue.next_due(now),
+        }
+    }
+
+    /// What went together and was not delivered goes anew, unless it would be the same request.
+    async fn part_what_goes_otherwise(&self) {
+        let format = self.destination.batch.map(|Batching { format, .. }| format);
+        if let Err(error) = self.store.part_all_but(self.destination.id(), format).await {
+            // What stays together goes out one by one then, or as it was.
+            warn!(destination = %self.destination.id(), error = crate::chain(&error), "batches are not parted");
         }
     }
 
@@ -306,95 +334,6 @@ impl Worker {
         }
     }
 
-    fn settle(&mut self, ended: Result<Ended, JoinError>) {
-        let now = self.clock.now();
-        let Ended { claim, sender, met: Met { status: _, outcome, detail, answer } } = match ended {
-            Ok(ended) => ended,
-            // Its claim was given back; the hold keeps it from doing so again and again at full speed.
-            Err(error) => {
-                error!(destination = %self.destination.id(), %error, "a POST broke off; this is a fault of ours");
-                self.gate.hold(Fault::Failing, now);
-                return self.show_state();
-            }
-        };
-        let outcome = outcome.expect("a POST goes on until it has an outcome");
-        let detail = detail.as_deref();
-        let (id, destination) = (claim.export.id, self.destination.id().clone());
-        let was_held = self.gate.held().cloned();
-        let (outcome, over) = self.heed(sender, &claim.export, outcome);
-        let judgement = self.gate.judge(claim.number(), outcome, over, now);
-        if over == Over::InUse {
-            self.rotation.met(&claim.export, &judgement.outcome);
-        }
-        if judgement.standing.is_some() {
-            self.look_at = Timestamp::default();
-        }
-        metrics::post(&destination, &judgement.outcome, judgement.charge);
-        self.log_gate(was_held.map(|hold| hold.fault), detail);
-        match &judgement.outcome {
-            Outcome::Delivered(_) => self.last_delivery = Some(now),
-            outcome => {
-                let detail = detail.map(str::to_owned);
-                self.last_failure = Some(Failure { at: now, outcome: outcome.clone(), detail });
-            }
-        }
-        let delays = &self.destination.retry_delays;
-        let attempt = Attempt { at: now, outcome: judgement.outcome.clone(), answer };
-        let next = claim.export.clone().after(attempt, judgement.charge, delays);
-        let attempts = claim.export.attempts.len() + usize::from(judgement.charge == Charge::Attempt);
-        match &next {
-            Next::Delivered(_) => {
-                let latency = now.since(claim.export.accepted_at);
-                metrics::delivered(&destination, latency);
-                self.figures.delivered(now, latency);
-                debug!(%destination, export = %id, "export delivered");
-            }
-            // No POST ends so.
-            Next::Dropped => {}
-            Next::Waiting(_) if judgement.charge == Charge::Attempt => {
-                warn!(%destination, export = %id, attempts, outcome = %judgement.outcome, detail, "attempt failed");
-            }
-            Next::Waiting(_) => {
-                debug!(%destination, export = %id, outcome = %judgement.outcome, detail, "trial failed");
-            }
-            Next::Dead(letter) => {
-                let cause = letter.cause;
-                let outcome = &judgement.outcome;
-                error!(%destination, export = %id, %cause, attempts, %outcome, detail, "export became a dead letter");
-            }
-        }
-        self.store.settle(claim, next, judgement.standing);
-    }
-
-    /// What an outcome means, and over which pair it came once what it says of that pair has been heeded.
-    fn heed(&mut self, sender: u64, export: &Export, outcome: Outcome) -> (Outcome, Over) {
-        if self.rotation.over(sender) == Over::Another {
-            return (outcome, Over::Another);
-        }
-        let accepted = self.rotation.is_accepted();
-        let outcome = self.gate.in_context(export, outcome, accepted);
-        if !refuses_certificate(&outcome, accepted) {
-            return (outcome, Over::InUse);
-        }
-        let over = self.rotation.refused(export);
-        self.certificate_changed();
-        (outcome, over)
-    }
-
-    fn log_gate(&self, before: Option<Fault>, detail: Option<&str>) {
-        let destination = self.destination.id();
-        match (&before, self.gate.held()) {
-            (None, None) => return,
-            (Some(before), Some(hold)) if *before == hold.fault => return,
-            (_, Some(hold)) => warn!(%destination, reason = %hold.fault, detail, "destination held"),
-            (Some(before), None) => info!(%destination, reason = %before, "destination open again"),
-        }
-        if let Some(fault) = &before {
-            metrics::hold_ended(destination, fault);
-        }
-        self.show_state();
-    }
-
     fn show_state(&self) {
         let held = self.gate.held().map(|hold| &hold.fault);
         metrics::destination_state(self.destination.id(), held, self.gate.is_paused());
@@ -406,11 +345,16 @@ fn gate_as_left(destination: &Destination, store: &Store, in_use: Fingerprint, c
 }
 
 /// Claims on a thread that may wait for the disk.
-async fn claim(claims: impl FnOnce() -> Vec<Claim> + Send + 'static) -> Vec<Claim> {
+async fn claim<T: Send + 'static>(claims: impl FnOnce() -> Vec<T> + Send + 'static) -> Vec<T> {
     tokio::task::spawn_blocking(claims).await.unwrap_or_else(|error| {
         error!(%error, "cannot claim exports: reading the store broke off");
         Vec::new()
     })
+}
+
+/// Each as a request of its own.
+fn alone(claims: Vec<Claim>) -> Vec<Batch> {
+    claims.into_iter().map(Batch::from).collect()
 }
 
 #[cfg(test)]

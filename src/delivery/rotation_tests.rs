@@ -75,6 +75,7 @@ pub(in crate::delivery) fn destination(tls: ClientTls) -> Destination {
         retry_delays: [Duration::from_secs(15), Duration::from_secs(30)],
         max_in_flight: 64,
         max_rate: None,
+        batch: None,
         unreachable: Unreachable::Hold,
         local_address: None,
         tls,

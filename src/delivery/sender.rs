@@ -12,9 +12,9 @@ use secrecy::ExposeSecret;
 use super::{CONNECT_TIMEOUT, echo, tokens::Tokens, verdict};
 use crate::{
     clock::Clock,
-    destination::{Authentication, Destination, Query},
+    destination::{Authentication, Batching, Destination, Format, Query},
     export::{Excerpt, Fault, Outcome},
-    store::Claim,
+    store::{Batch, Store},
     tls::{Answer, ClientTls, Fingerprint, HttpsUrl, Limits, MutualClient, MutualClientError, Origin, PostError},
     token::{Refusal, TokenFault},
 };
@@ -39,11 +39,12 @@ pub(super) struct Sender {
     values: Arc<[Vec<u8>]>,
 }
 
-/// A POST that ended: the claim, by which sender it went, and what it met.
+/// A POST that ended: its exports, by which sender they went, and what they met.
 pub(super) struct Ended {
-    pub(super) claim: Claim,
+    pub(super) batch: Batch,
     pub(super) sender: u64,
-    pub(super) met: Met,
+    /// `None` when they were not sent: the store failed before.
+    pub(super) met: Option<Met>,
 }
 
 /// What a request met.
@@ -99,22 +100,41 @@ impl Sender {
         self.tls.credentials().is_usable_by(&self.clock)
     }
 
-    /// POSTs an export, at most a few times over where it was certainly not processed.
-    pub(super) async fn send(self, claim: Claim) -> Ended {
-        let met = self.deliver(&claim).await;
-        Ended { claim, sender: self.number, met }
+    /// POSTs exports as one request, at most a few times over where it was certainly not processed. Several are kept together
+    /// by the store first: after a crash they go out again as they were.
+    pub(super) async fn send(self, mut batch: Batch, store: Option<Store>) -> Ended {
+        let sender = self.number;
+        if let Some((store, format)) = store.zip(self.format())
+            && store.keep_together(&mut batch, format).await.is_err()
+        {
+            return Ended { batch, sender, met: None };
+        }
+        let met = Some(self.deliver(&batch).await);
+        Ended { batch, sender, met }
     }
 
-    async fn deliver(&self, claim: &Claim) -> Met {
+    fn format(&self) -> Option<Format> {
+        self.destination.batch.map(|Batching { format, .. }| format)
+    }
+
+    fn body(&self, batch: &Batch) -> Bytes {
+        match self.format() {
+            Some(format) => format.join(batch.claims().iter().map(|claim| claim.body.as_ref())),
+            None => batch.first().body.clone(),
+        }
+    }
+
+    async fn deliver(&self, batch: &Batch) -> Met {
         if !self.is_usable() {
             // Every receiver would have to refuse it, so the POST is not made.
             return Met::fault(Fault::CertificateNotValid, None);
         }
         let mut headers = self.headers.clone();
-        let key = HeaderValue::try_from(claim.export.id.to_string()).expect("a UUID is a header value");
+        let key = HeaderValue::try_from(batch.id().to_string()).expect("a UUID is a header value");
         headers.insert("idempotency-key", key);
+        let body = self.body(batch);
         for _ in 0..=UNPROCESSED_MAX {
-            let met = self.request(Method::POST, headers.clone(), claim.body.clone()).await;
+            let met = self.request(Method::POST, headers.clone(), body.clone()).await;
             if let Some(outcome) = met.outcome {
                 let outcome = verdict::with_unreachable(self.destination.unreachable, outcome);
                 return Met { outcome: Some(outcome), ..met };
@@ -124,8 +144,13 @@ impl Sender {
         Met::fault(Fault::Closed, Some(format!("not processed {} times in a row", UNPROCESSED_MAX + 1)))
     }
 
-    /// Sends a request that holds nothing of anybody.
-    pub(super) async fn test(&self, method: Method, body: Bytes) -> Met {
+    /// Sends a request that holds nothing of anybody; a body stands in it as an export would.
+    pub(super) async fn test(&self, method: Method, body: Option<&'static [u8]>) -> Met {
+        let body = match (body, self.format()) {
+            (None, _) => Bytes::new(),
+            (Some(body), None) => Bytes::from_static(body),
+            (Some(body), Some(format)) => format.join(std::iter::once(body)),
+        };
         self.request(method, self.headers.clone(), body).await
     }
 
@@ -219,10 +244,11 @@ fn values(Destination { headers, query, .. }: &Destination) -> Vec<Vec<u8>> {
     headers.chain(sent).chain(meant).collect()
 }
 
-/// The headers that every export has.
-fn headers(Destination { headers: added, authentication, .. }: &Destination) -> HeaderMap {
+/// The headers that every request has.
+fn headers(Destination { headers: added, authentication, batch, .. }: &Destination) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let content_type = batch.map_or("application/json", |batch| batch.format.content_type());
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("postern/", env!("CARGO_PKG_VERSION"))));
     headers.extend(added.clone());
     match authentication {

@@ -6,10 +6,12 @@ use hyper::header::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+mod batching;
 mod mapping;
 pub mod payload;
 mod standing;
 
+pub use batching::{Batching, Format};
 pub use mapping::{MappedAt, Mapping, Shown, UniqueId};
 pub use standing::{Hold, Standing};
 
@@ -80,6 +82,8 @@ pub struct Destination {
     pub max_in_flight: usize,
     /// Most POSTs a second.
     pub max_rate: Option<usize>,
+    /// How exports are sent together; one a request when they are not.
+    pub batch: Option<Batching>,
     /// Who pays when it cannot be connected to.
     pub unreachable: Unreachable,
     /// The address of ours that connections are made from; the system chooses when there is none.

@@ -115,8 +115,8 @@ fn copy(from: &sled::Db, to: &sled::Db, mode: Mode, progress: &mut dyn FnMut(u64
                     }
                     None => record::put(&mut copy.batch, key, &[payload], None),
                 };
-                // Standings are not counted as live.
-                copy.written += if key[0] == b'g' { 0 } else { staged.bytes };
+                // Batches and standings are not counted as live.
+                copy.written += if matches!(key[0], b'b' | b'g') { 0 } else { staged.bytes };
                 copy.operations += staged.operations;
             }
             Met::Chunk(bytes) => {

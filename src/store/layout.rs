@@ -19,6 +19,7 @@ pub(super) const IDENTITIES: &[u8] = b"i";
 pub(super) const PROFILES: &[u8] = b"p";
 pub(super) const FORGETTING: &[u8] = b"f";
 pub(super) const MEMBERS: &[u8] = b"c";
+pub(super) const TOGETHER: &[u8] = b"b";
 
 pub(super) fn profile(key: &ProfileKey) -> Vec<u8> {
     [b"p", key.as_bytes().as_slice()].concat()
@@ -60,6 +61,11 @@ pub(super) fn receipts(commit: u64) -> Vec<u8> {
     [b"r", commit.to_be_bytes().as_slice()].concat()
 }
 
+/// What of a destination stays together, by the number of its first.
+pub(super) fn together(destination: u32, first: u64) -> Vec<u8> {
+    [TOGETHER, &destination.to_be_bytes(), &first.to_be_bytes()].concat()
+}
+
 /// A profile that is being forgotten.
 pub(super) fn forgetting(key: &ProfileKey) -> Vec<u8> {
     [FORGETTING, key.as_bytes().as_slice()].concat()
@@ -78,6 +84,18 @@ pub(super) fn walk<T: Head>(
     from: u64,
     to: u64,
 ) -> impl Iterator<Item = sled::Result<(u64, Option<T>)>> {
+    let whole = walk_whole(db, table, destination, from, to);
+    whole.map(|item| item.map(|(number, whole)| (number, whole.map(|(entry, _)| entry))))
+}
+
+/// As [`walk`], with what of them never changes.
+pub(super) fn walk_whole<T: Head>(
+    db: &sled::Tree,
+    table: Table,
+    destination: u32,
+    from: u64,
+    to: u64,
+) -> impl Iterator<Item = sled::Result<(u64, Option<(T, Frozen)>)>> {
     let mut end = entry(table, destination, to);
     end.push(u8::MAX);
     let (db, mut items) = (db.clone(), db.range(entry(table, destination, from)..=end).fuse());
@@ -98,11 +116,11 @@ pub(super) fn walk<T: Head>(
             }
             let number = u64::from_be_bytes(key[key.len() - 8..].try_into().expect("keys end in a number"));
             match record::assemble(&db, key, &first) {
-                Ok(record) => return Some(Ok((number, Frozen::part(record).map(|(entry, _)| entry)))),
+                Ok(record) => return Some(Ok((number, Frozen::part(record)))),
                 // It may have gone, or was written anew, between one chunk and the next.
                 Err(Unreadable::Damaged) => match record::read(&db, key) {
                     Ok(None) => continue,
-                    Ok(Some(record)) => return Some(Ok((number, Frozen::part(record).map(|(entry, _)| entry)))),
+                    Ok(Some(record)) => return Some(Ok((number, Frozen::part(record)))),
                     Err(Unreadable::Damaged) => return Some(Ok((number, None))),
                     Err(Unreadable::Failed(error)) => {
                         failed = true;

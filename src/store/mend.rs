@@ -20,11 +20,12 @@ use super::{
     StoreError,
     copy::{self, Mode},
     live::Health,
+    meta::Entry,
     open::{self, Opened},
     queue::Queue,
     writer::{Failure, Inbox, Shared},
 };
-use crate::metrics;
+use crate::{destination::DestinationId, metrics};
 
 /// How long between two tries, at first and at most.
 const WAIT: Duration = Duration::from_millis(250);
@@ -49,8 +50,14 @@ pub(super) fn mend(shared: &Shared, failure: &Failure, inbox: &mut Inbox) -> Opt
             Ok((opened, how)) => {
                 let last_number = opened.meta.last_number;
                 // One that was introduced and never answered for is on disk perhaps, and has no queue yet.
-                let make = |entry| Queue::new(live.clone(), entry, last_number, shared.commands.clone());
-                let reset = |(id, entry)| shared.queues.get_or_make(id, || make(entry)).reset(entry, last_number);
+                let make = |entry: &Entry| {
+                    let kept = opened.kept.of(entry.number);
+                    Queue::new(live.clone(), entry, last_number, shared.commands.clone(), kept)
+                };
+                let reset = |(id, entry): (&DestinationId, &Entry)| {
+                    let queue = shared.queues.get_or_make(id, || make(entry));
+                    queue.reset(entry, last_number, opened.kept.of(entry.number))
+                };
                 // What was told in the meantime is of the store before; nobody can claim until it is mended.
                 if !opened.meta.destinations().all(reset) || refuse(shared, inbox, Duration::ZERO) == Told::ToClose {
                     continue;

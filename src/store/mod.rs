@@ -15,6 +15,7 @@
 //! | `g` | destination (4) | [`Standing`]: hold, last accepted certificate | with the settlement that changed it |
 //! | `r` | commit (8) | the receipts of what that commit settled as delivered ([`receipts`]) | once a slice that delivers |
 //! | `c` | audience | how many profiles are in it ([`tally`]) | when one enters or leaves |
+//! | `b` | destination (4), number (8) | which exports go out as one request, the first of them being this ([`batch`]) | before they are first sent; gone when one of them ends |
 //! | `f` | profile key (16) | what is still to be erased of a profile that is forgotten ([`forget`]) | when that begins and ends |
 //! | `x` | the key of another record | its bytes, as found | when a record fails its checksum |
 //!
@@ -63,6 +64,7 @@ use crate::{
     profile::{Refusal, identity::Identity},
 };
 
+mod batch;
 mod change;
 mod copy;
 mod count;
@@ -93,6 +95,7 @@ mod window;
 mod wish;
 mod writer;
 
+pub use batch::{Batch, Then, middle};
 pub use change::{Change, Found};
 pub use count::FullCount;
 pub use drop::{Discarded, Dropped};
@@ -257,7 +260,8 @@ impl StoreOwner {
         let (commands, inbox) = mpsc::unbounded_channel();
         let queues = Arc::new(Queues::default());
         for (id, entry) in opened.meta.destinations() {
-            queues.get_or_make(id, || Queue::new(live.clone(), entry, opened.meta.last_number, commands.clone()));
+            let (synced, kept) = (opened.meta.last_number, opened.kept.of(entry.number));
+            queues.get_or_make(id, || Queue::new(live.clone(), entry, synced, commands.clone(), kept));
         }
         let space = Arc::new(Space::new(files.dir(), &keeping.limits).map_err(|source| files.error(source))?);
         let shared = Shared {
@@ -352,10 +356,7 @@ impl Store {
     ///
     /// Claims are bounded by the destination, so this does not wait.
     pub fn settle(&self, claim: Claim, next: Next, standing: Option<Standing>) {
-        // Held until the writer is told, so that no mending comes between.
-        let (released, _held) = claim.release();
-        // An error means that the writer has ended: after a restart the export is waiting, as if never sent.
-        let _ = self.commands.send(Command::Settle { released, next: Box::new(next), standing });
+        self.settle_batch(claim.into(), vec![next], Then::Stay, standing);
     }
 
     /// The queue of a destination.
@@ -424,6 +425,8 @@ impl Store {
 
 #[cfg(test)]
 mod at_once_tests;
+#[cfg(test)]
+mod batch_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -6,6 +6,7 @@ use sled::Batch;
 
 use super::{
     StoreError,
+    batch::AllKept,
     files::{Files, Mark},
     flush::Flusher,
     layout::{self, Table},
@@ -24,6 +25,8 @@ pub(super) struct Opened {
     /// Its file, to be synced after sled's flush.
     pub(super) file: File,
     pub(super) meta: Meta,
+    /// What stays together.
+    pub(super) kept: AllKept,
 }
 
 /// Opens the store and looks whether it is all there: sled can open, without an error, with less than was written.
@@ -51,7 +54,8 @@ pub(super) fn open(files: &Files) -> Result<Opened, StoreError> {
         Missing::Of(what) => files.damaged(&what),
         Missing::Failed(error) => files.failed(error),
     })?;
-    Ok(Opened { db, file, meta })
+    let kept = AllKept::read(&db).map_err(|error| files.failed(error))?;
+    Ok(Opened { db, file, meta, kept })
 }
 
 impl Opened {
@@ -69,7 +73,7 @@ impl Opened {
         Flusher::new(&self.db)?.flush()
     }
 
-    /// Gives each destination that is new its number, and flushes.
+    /// Gives each destination that is new its number, removes what says nothing any more, and flushes.
     pub(super) fn introduce(&mut self, destinations: &[DestinationId]) -> sled::Result<()> {
         let mut batch = Batch::default();
         for destination in destinations {
@@ -79,6 +83,9 @@ impl Opened {
             let number = self.meta.number_of(destination);
             let staged = record::put(&mut batch, &layout::name(number), &[destination.as_str().as_bytes()], None);
             self.meta.live_bytes += staged.bytes;
+        }
+        for chunk in std::mem::take(&mut self.kept.stale) {
+            batch.remove(chunk);
         }
         self.meta.put(&mut batch);
         self.db.apply_batch(batch)?;

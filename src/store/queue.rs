@@ -13,18 +13,20 @@ use tokio::sync::{Notify, mpsc};
 use tracing::error;
 
 use super::{
+    batch::Batch,
     frozen::Frozen,
     layout::{self, Table},
     live::{Health, Live},
     look,
     meta::Entry,
     record::{self, Unreadable},
-    window::{self, Claimed, Made, WINDOW_MAX, Window},
+    window::{self, Claimed, Kept, Made, Read, WINDOW_MAX, Window},
     writer::Command,
 };
 use crate::{
     clock::Timestamp,
-    export::{Export, ExportId},
+    destination::Batching,
+    export::{Export, ExportId, Next},
     profile::ProfileKey,
 };
 
@@ -77,18 +79,25 @@ pub(super) enum Seized {
 }
 
 impl Queue {
-    pub(super) fn new(live: Arc<Live>, entry: &Entry, synced: u64, commands: mpsc::UnboundedSender<Command>) -> Self {
-        let window = Mutex::new(Window::new(entry.low_water, synced));
+    /// `kept` are the exports that stay together.
+    pub(super) fn new(
+        live: Arc<Live>,
+        entry: &Entry,
+        synced: u64,
+        commands: mpsc::UnboundedSender<Command>,
+        kept: Vec<Kept>,
+    ) -> Self {
+        let window = Mutex::new(Window::new(entry.low_water, synced, kept));
         let (destination, held, changed) = (entry.number, AtomicUsize::new(0), Notify::new());
         Self { live, destination, window, held, changed, commands }
     }
 
     /// Begins anew on a store that was opened again; false when somebody holds a claim, whose export must not go out twice.
-    pub(super) fn reset(&self, entry: &Entry, synced: u64) -> bool {
+    pub(super) fn reset(&self, entry: &Entry, synced: u64, kept: Vec<Kept>) -> bool {
         let mut window = self.window();
         let is_free = self.held() == 0;
         if is_free {
-            *window = Window::new(entry.low_water, synced);
+            *window = Window::new(entry.low_water, synced, kept);
             self.changed.notify_one();
         }
         is_free
@@ -115,6 +124,31 @@ impl Queue {
         let on_disk = due.is_empty() && window.next_due(now).is_some_and(|due| due <= now);
         drop(window);
         (!on_disk).then(|| self.claim(due))
+    }
+
+    /// Claims what is due at `now` as requests, `most` at most: each of one export or several. Reads from disk.
+    pub fn claim_batches(self: &Arc<Self>, now: Timestamp, most: usize, batching: &Batching) -> Vec<Batch> {
+        self.reading(|| {
+            self.refill();
+            let mut batches = Vec::new();
+            while batches.len() < most && self.live.is_good() {
+                let Some(together) = self.take_together(now, batching) else { break };
+                let (kept, whole) = (together.kept, together.claimed.len());
+                let claims = self.claim(together.claimed);
+                // Without one that is damaged, what was kept together is over; the others are given back until that is on disk.
+                if !claims.is_empty() && (!kept || claims.len() == whole) {
+                    batches.push(Batch::new(claims, kept));
+                }
+            }
+            batches
+        })
+    }
+
+    fn take_together(&self, now: Timestamp, batching: &Batching) -> Option<window::Together> {
+        let mut window = self.window();
+        let together = window.claim_together(now, batching)?;
+        self.held.fetch_add(together.claimed.len(), Ordering::Relaxed);
+        Some(together)
     }
 
     /// Claims the oldest export behind number `after` that is first in its line, due or not; from the front when there is
@@ -216,21 +250,26 @@ impl Queue {
 
     /// Reads on where the window has room for a good part of what is missing.
     fn refill(self: &Arc<Self>) {
-        let (missing, cuts) = {
+        let (missing, cuts, mut room_for_bodies) = {
             let window = self.window();
-            (room_to_refill(&window), window.cuts())
+            (room_to_refill(&window), window.cuts(), window.room_for_bodies())
         };
         let Some((from, to, room)) = missing else { return };
         let Some(db) = self.live.db() else { return };
         let (mut read, mut reached) = (Vec::new(), to);
-        for item in layout::walk(&db, Table::Schedule, self.destination, from, to) {
-            let (number, export): (u64, Option<Export>) = match item {
+        for item in layout::walk_whole(&db, Table::Schedule, self.destination, from, to) {
+            let (number, whole): (u64, Option<(Export, Frozen)>) = match item {
                 Ok(item) => item,
                 // Nothing is passed over: what was not read is not reached.
                 Err(error) => return self.fail(&error),
             };
-            match export {
-                Some(export) => read.push((number, export)),
+            match whole {
+                Some((export, frozen)) => {
+                    let bytes = frozen.as_bytes().len();
+                    let frozen = Some(frozen).filter(|_| bytes <= room_for_bodies);
+                    room_for_bodies -= frozen.as_ref().map_or(0, |_| bytes);
+                    read.push(Read { number, export, bytes, frozen });
+                }
                 None => self.put_aside(number),
             }
             if read.len() == room {
@@ -267,6 +306,17 @@ impl Queue {
     /// When the next export may go, as seen at `now`; `None` when none waits for that alone.
     pub fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
         self.window().next_due(now)
+    }
+
+    /// True when claiming requests at `now` may find something.
+    pub fn has_batches(&self, now: Timestamp, batching: &Batching) -> bool {
+        let window = self.window();
+        room_to_refill(&window).is_some() || window.next_together(now, batching).is_some_and(|due| due <= now)
+    }
+
+    /// As [`Queue::next_due`], where exports go together.
+    pub fn next_batch(&self, now: Timestamp, batching: &Batching) -> Option<Timestamp> {
+        self.window().next_together(now, batching)
     }
 
     /// How many are claimed: under way, or their settlement not yet on disk.
@@ -320,6 +370,24 @@ impl Queue {
         self.changed.notify_one();
     }
 
+    /// Takes note of what became of claims, on disk.
+    pub(super) fn settled(&self, settled: impl Iterator<Item = (u64, Next)>) {
+        let mut window = self.window();
+        for (number, next) in settled {
+            match next {
+                Next::Delivered(_) | Next::Dead(_) | Next::Dropped => window.finish(number),
+                Next::Waiting(export) => window.give_back(number, Some(export)),
+            }
+        }
+        drop(window);
+        self.changed.notify_one();
+    }
+
+    /// Does something about what stays together.
+    pub(super) fn together<T>(&self, work: impl FnOnce(&mut Window) -> T) -> T {
+        work(&mut self.window())
+    }
+
     pub(super) fn give_back(&self, number: u64, changed: Option<Export>) {
         self.window().give_back(number, changed);
         self.changed.notify_one();
@@ -358,6 +426,11 @@ impl Claim {
         Ok(!self.settled)
     }
 
+    /// The queue that it is of.
+    pub(super) fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
     /// Parts with what settling needs. The claim is held until the rest is dropped.
     pub(super) fn release(mut self) -> (Released, Self) {
         self.settled = true;
@@ -389,7 +462,7 @@ mod tests {
     fn database_that_breaks_off_while_it_is_read_turns_health_red() {
         let db = sled::Config::new().temporary(true).open().unwrap();
         let (live, (commands, mut inbox)) = (Arc::new(Live::new(db, 0)), mpsc::unbounded_channel());
-        let queue = Queue::new(live.clone(), &Entry::default(), 0, commands);
+        let queue = Queue::new(live.clone(), &Entry::default(), 0, commands, Vec::new());
 
         assert_eq!(queue.reading(|| -> Option<()> { panic!("as sled does on some damage") }), None);
 

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// The first bytes of all keys, in their order; see the table in `store`.
-const TABLES: &[u8] = b"cdfgimnprsx";
+const TABLES: &[u8] = b"bcdfgimnprsx";
 /// What failed its checksum; its chunks are copied as they are.
 const QUARANTINE: u8 = b'x';
 
@@ -170,7 +170,8 @@ impl Survey {
         let number_at = |at: usize| key.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
         match (key[0], destination(key)) {
             (b'm', _) => return self.meta = serde_json::from_slice(payload).ok(),
-            (b'g', _) => return,
+            // Not counted as live.
+            (b'b' | b'g', _) => return,
             (b'n', Some(destination)) => {
                 self.destinations.entry(destination).or_default().name = String::from_utf8(payload.to_vec()).ok();
             }

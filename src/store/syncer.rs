@@ -81,11 +81,11 @@ impl Syncer<'_> {
     /// Tells everybody: what was committed is on disk.
     fn answer(&self, group: Group) {
         let Group { answers, mut made, settled, put_aside, counts, after, last_number, counters, still, .. } = group;
-        for (queue, number, next) in settled {
-            match next {
-                Next::Delivered(_) | Next::Dead(_) | Next::Dropped => queue.finish(number),
-                Next::Waiting(export) => queue.give_back(number, Some(export)),
-            }
+        let mut settled = settled.into_iter().peekable();
+        while let Some((queue, number, next)) = settled.next() {
+            let of_the_same = || settled.next_if(|(other, ..)| Arc::ptr_eq(other, &queue));
+            let more = std::iter::from_fn(of_the_same).map(|(_, number, next)| (number, next));
+            queue.settled(std::iter::once((number, next)).chain(more));
         }
         put_aside.into_iter().for_each(|(queue, number)| queue.finish(number));
         self.shared.queues.for_each(|destination, queue| {

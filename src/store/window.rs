@@ -13,6 +13,10 @@ use std::{
 use super::frozen::Frozen;
 use crate::{clock::Timestamp, export::Export, profile::ProfileKey};
 
+mod together;
+
+pub(super) use together::{Kept, Together};
+
 /// Exports in memory for a destination, some 4 MiB of them, and at worst 24 MiB of what was answered to them. Exports between attempts stay here, so this many may wait for
 /// a retry at once before younger ones have to wait too.
 pub(super) const WINDOW_MAX: usize = 8192;
@@ -31,6 +35,10 @@ pub(super) struct Window {
     fresh: BTreeSet<u64>,
     /// Heads of all their lines that nobody holds and that wait for a retry, by due time.
     retries: BTreeSet<(Timestamp, u64)>,
+    /// Exports that stay together, by the number of the first. They go when all of them may, under that number.
+    kept: BTreeMap<u64, Kept>,
+    /// The first of those that an export stays together with.
+    first_of: HashMap<u64, u64>,
     /// Handed out though they are still on disk alone: by number, not by line.
     beyond: BTreeSet<u64>,
     /// How often one of those was finished: what was read from disk meanwhile may hold it still.
@@ -46,8 +54,20 @@ pub(super) struct Window {
 struct Entry {
     export: Export,
     claimed: bool,
+    /// How long its body is, and a little more.
+    bytes: usize,
     /// Until it is claimed for the first time, if there was room.
     frozen: Option<Frozen>,
+}
+
+/// What an export that waits was read as.
+pub(super) struct Read {
+    pub(super) number: u64,
+    pub(super) export: Export,
+    /// How long its body is, and a little more.
+    pub(super) bytes: usize,
+    /// Where there may be room for it.
+    pub(super) frozen: Option<Frozen>,
 }
 
 /// An export that was handed out, and its body where that is in memory.
@@ -68,9 +88,11 @@ pub(super) enum Seized {
 pub(super) type Made = (u64, Export, Frozen);
 
 impl Window {
-    /// An empty window before the first number that may wait.
-    pub(super) fn new(low_water: u64, synced: u64) -> Self {
-        Self { read_to: low_water.saturating_sub(1), synced, ..Self::default() }
+    /// An empty window before the first number that may wait. `kept` says which exports stay together.
+    pub(super) fn new(low_water: u64, synced: u64, kept: Vec<Kept>) -> Self {
+        let mut window = Self { read_to: low_water.saturating_sub(1), synced, ..Self::default() };
+        kept.into_iter().for_each(|kept| window.keep_together(kept));
+        window
     }
 
     /// Takes in exports that have just been synced, and the number up to which everything is. They are left on disk when
@@ -80,8 +102,7 @@ impl Window {
         self.synced = synced;
         if in_step {
             for (number, export, frozen) in made {
-                let fits = self.bodies_bytes + frozen.as_bytes().len() <= BODIES_BYTES_MAX;
-                self.admit(number, export, Some(frozen).filter(|_| fits));
+                self.admit(Read { number, export, bytes: frozen.as_bytes().len(), frozen: Some(frozen) });
             }
             self.read_to = synced;
         }
@@ -95,16 +116,14 @@ impl Window {
 
     /// Takes in what was read of [`Window::missing`]: all that wait from number `from` to `to`. `cuts` is what
     /// [`Window::cuts`] said before it was read.
-    pub(super) fn refill(&mut self, read: Vec<(u64, Export)>, from: u64, to: u64, cuts: u64) {
+    pub(super) fn refill(&mut self, read: Vec<Read>, from: u64, to: u64, cuts: u64) {
         if from > self.read_to + 1 || cuts != self.cuts {
             // It was read for a window that is no more, or may hold what is gone.
             return;
         }
         // Somebody else may have read the same meanwhile.
         let from = self.read_to;
-        read.into_iter()
-            .filter(|(number, _)| *number > from)
-            .for_each(|(number, export)| self.admit(number, export, None));
+        read.into_iter().filter(|read| read.number > from).for_each(|read| self.admit(read));
         self.read_to = self.read_to.max(to);
     }
 
@@ -113,11 +132,17 @@ impl Window {
         self.cuts
     }
 
-    fn admit(&mut self, number: u64, export: Export, frozen: Option<Frozen>) {
+    /// Bytes of bodies that there is room for.
+    pub(super) fn room_for_bodies(&self) -> usize {
+        BODIES_BYTES_MAX.saturating_sub(self.bodies_bytes)
+    }
+
+    fn admit(&mut self, Read { number, export, bytes, frozen }: Read) {
         export.lines.iter().for_each(|line| self.lines.entry(*line).or_default().push_back(number));
-        self.bodies_bytes += frozen.as_ref().map_or(0, |frozen| frozen.as_bytes().len());
+        let frozen = frozen.filter(|_| bytes <= self.room_for_bodies());
+        self.bodies_bytes += frozen.as_ref().map_or(0, |_| bytes);
         let claimed = self.beyond.remove(&number);
-        self.entries.insert(number, Entry { export, claimed, frozen });
+        self.entries.insert(number, Entry { export, claimed, bytes, frozen });
         self.ready_if_head(number);
     }
 
@@ -125,14 +150,27 @@ impl Window {
         export.lines.iter().all(|line| self.lines.get(line).and_then(VecDeque::front) == Some(&number))
     }
 
+    /// Whether nobody holds it and all before it in its lines are gone.
+    fn may_go(&self, number: u64) -> bool {
+        self.entries.get(&number).is_some_and(|entry| !entry.claimed && self.is_head(&entry.export, number))
+    }
+
     fn ready_if_head(&mut self, number: u64) {
-        if let Some(Entry { export, claimed: false, .. }) = self.entries.get(&number)
-            && self.is_head(export, number)
-        {
+        let first = self.first_of.get(&number).copied().unwrap_or(number);
+        if self.may_all_go(first) {
+            let export = &self.entries[&first].export;
             match export.attempts.is_empty() {
-                true => self.fresh.insert(number),
-                false => self.retries.insert((export.due, number)),
+                true => self.fresh.insert(first),
+                false => self.retries.insert((export.due, first)),
             };
+        }
+    }
+
+    fn unready(&mut self, number: u64) {
+        let first = self.first_of.get(&number).copied().unwrap_or(number);
+        self.fresh.remove(&first);
+        if let Some(entry) = self.entries.get(&first) {
+            self.retries.remove(&(entry.export.due, first));
         }
     }
 
@@ -159,7 +197,7 @@ impl Window {
 
     /// Hands out the oldest that may go, due or not, with a number above `after`; from the front when there is none.
     pub(super) fn claim_head(&mut self, after: u64) -> Option<Claimed> {
-        let may_go = |(number, entry): &(&u64, &Entry)| !entry.claimed && self.is_head(&entry.export, **number);
+        let may_go = |(number, _): &(&u64, &Entry)| self.may_go(**number);
         let behind = self.entries.range(after.saturating_add(1)..).find(may_go);
         let number = *behind.or_else(|| self.entries.range(..=after).find(may_go))?.0;
         self.claim(number)
@@ -194,13 +232,12 @@ impl Window {
     }
 
     fn claim(&mut self, number: u64) -> Option<Claimed> {
+        self.unready(number);
         let entry = self.entries.get_mut(&number)?;
         entry.claimed = true;
         self.claimed += 1;
-        self.fresh.remove(&number);
-        self.retries.remove(&(entry.export.due, number));
         let frozen = entry.frozen.take();
-        self.bodies_bytes -= frozen.as_ref().map_or(0, |frozen| frozen.as_bytes().len());
+        self.bodies_bytes -= frozen.as_ref().map_or(0, |_| entry.bytes);
         Some((number, entry.export.clone(), frozen))
     }
 
@@ -220,14 +257,15 @@ impl Window {
 
     /// Lets go of an export that is delivered, dead or dropped; the next of its lines may go.
     pub(super) fn finish(&mut self, number: u64) {
+        self.part(number);
         if self.beyond.remove(&number) {
             self.claimed -= 1;
             self.cuts += 1;
             return;
         }
-        let Some(Entry { export, claimed, frozen }) = self.entries.remove(&number) else { return };
+        let Some(Entry { export, claimed, bytes, frozen }) = self.entries.remove(&number) else { return };
         self.claimed -= usize::from(claimed);
-        self.bodies_bytes -= frozen.map_or(0, |frozen| frozen.as_bytes().len());
+        self.bodies_bytes -= frozen.map_or(0, |_| bytes);
         for line in &export.lines {
             let Some(waiting) = self.lines.get_mut(line) else { continue };
             waiting.retain(|other| *other != number);
@@ -298,7 +336,7 @@ mod tests {
     }
 
     fn window(exports: Vec<Export>) -> Window {
-        let mut window = Window::new(1, 0);
+        let mut window = Window::new(1, 0, Vec::new());
         let last = exports.len() as u64;
         window.publish(made(1, exports), last);
         window
@@ -306,6 +344,12 @@ mod tests {
 
     fn made(first: u64, exports: Vec<Export>) -> Vec<Made> {
         (first..).zip(exports).map(|(number, export)| (number, export, Frozen::new(&[], b"{}"))).collect()
+    }
+
+    fn read(exports: &[(u64, Export)]) -> Vec<Read> {
+        let read =
+            |(number, export): &(u64, Export)| Read { number: *number, export: export.clone(), bytes: 3, frozen: None };
+        exports.iter().map(read).collect()
     }
 
     fn numbers(window: &mut Window, now: i64) -> Vec<u64> {
@@ -370,7 +414,7 @@ mod tests {
     fn what_does_not_fit_is_read_later_and_in_order() {
         let keys: Vec<ProfileKey> = (0..WINDOW_MAX + 10).map(|_| UpdateId::new(at(0)).into()).collect();
         let exports: Vec<Export> = keys.iter().map(|key| export(&[*key], 0)).collect();
-        let mut window = Window::new(1, 0);
+        let mut window = Window::new(1, 0, Vec::new());
         let all: Vec<(u64, Export)> = (1..).zip(exports.clone()).collect();
         window.publish(made(1, exports[..WINDOW_MAX].to_vec()), WINDOW_MAX as u64);
         window.publish(made(WINDOW_MAX as u64 + 1, exports[WINDOW_MAX..].to_vec()), all.len() as u64);
@@ -380,7 +424,7 @@ mod tests {
         window.finish(first);
         assert_eq!(window.missing().unwrap().2, 1);
         let next = WINDOW_MAX as u64 + 1;
-        window.refill(all[WINDOW_MAX..=WINDOW_MAX].to_vec(), next, next, 0);
+        window.refill(read(&all[WINDOW_MAX..=WINDOW_MAX]), next, next, 0);
 
         let last = numbers(&mut window, 0).into_iter().last();
         assert_eq!(last, Some(WINDOW_MAX as u64 + 1));
@@ -390,18 +434,18 @@ mod tests {
     fn export_that_is_seized_on_disk_is_not_handed_out_by_a_reading_under_way() {
         let keys: [ProfileKey; 3] = profiles();
         let all: Vec<(u64, Export)> = (1..).zip(keys.map(|key| export(&[key], 0))).collect();
-        let mut window = Window::new(1, 0);
+        let mut window = Window::new(1, 0, Vec::new());
         window.synced = 3;
 
         assert!(matches!(window.seize(2), Seized::Beyond));
         assert!(matches!(window.seize(2), Seized::InFlight));
         assert!(matches!(window.seize(4), Seized::Missing), "it is not synced");
-        window.refill(all[..2].to_vec(), 1, 2, 0);
+        window.refill(read(&all[..2]), 1, 2, 0);
         assert_eq!((numbers(&mut window, 0), window.claimed()), (vec![1], 2), "it is still in somebody's hands");
         assert!(matches!(window.seize(3), Seized::Beyond));
         let cuts = window.cuts();
         window.finish(3);
-        window.refill(all[2..].to_vec(), 3, 3, cuts);
+        window.refill(read(&all[2..]), 3, 3, cuts);
         assert_eq!((numbers(&mut window, 0), window.claimed()), (vec![], 2), "what was read is older than its end");
         window.refill(vec![], 3, 3, window.cuts());
         assert!(matches!(window.seize(3), Seized::Missing));

@@ -26,7 +26,7 @@ impl Store {
             let entry = writer.introduce(&destination);
             let synced = writer.meta.last_number;
             // Two who wish for the same get the same.
-            Ok(move || queues.get_or_make(&destination, || Queue::new(live, &entry, synced, commands)))
+            Ok(move || queues.get_or_make(&destination, || Queue::new(live, &entry, synced, commands, Vec::new())))
         };
         let make = self.wish(wish).await?;
         Ok(make())

@@ -13,6 +13,7 @@ use tracing::{error, warn};
 
 use super::{
     Change, Committed, Counters, Found, StoreError,
+    batch::Then,
     files::{Files, Mark},
     flush::Flusher,
     frozen::Frozen,
@@ -68,8 +69,8 @@ pub(super) enum Command {
         answer: Answer,
     },
     Settle {
-        released: Released,
-        next: Box<Next>,
+        settled: Vec<(Released, Next)>,
+        then: Then,
         standing: Option<Standing>,
     },
     PutAside {
@@ -145,7 +146,7 @@ pub(super) fn run(shared: &Shared, opened: Opened, mut inbox: Inbox) {
 
 /// Works on an open database; returns the last commit when it was told to close.
 fn session(shared: &Shared, opened: Opened, inbox: &mut Inbox) -> Result<u64, Failure> {
-    let Opened { db, file, meta } = opened;
+    let Opened { db, file, meta, kept: _ } = opened;
     shared.space.load_ballast();
     shared.space.measure(meta.live_bytes());
     let flushing = Mutex::new(());
@@ -260,7 +261,7 @@ impl<'s> Writer<'s> {
     fn take(&mut self, command: Command) -> Result<(), Failure> {
         match command {
             Command::Update { identities, decide, answer } => self.update(identities, decide, answer)?,
-            Command::Settle { released, next, standing } => self.settle(released, *next, standing),
+            Command::Settle { settled, then, standing } => self.settle_batch(settled, then, standing)?,
             Command::PutAside { queue, number } => self.put_aside_export(queue, number)?,
             Command::Count { answer } => self.group.counts.push(answer),
             Command::Still(work) => self.be_still(work)?,
@@ -372,6 +373,9 @@ impl<'s> Writer<'s> {
         let length = frozen.record_length;
         let destination = queue.destination();
         let entry = layout::entry(Table::Schedule, destination, number);
+        if !matches!(next, Next::Waiting(_)) {
+            self.part(&queue, number);
+        }
         match &next {
             Next::Waiting(export) => drop(self.put(&entry, &[&head::encode(export), frozen.as_bytes()], Some(length))),
             Next::Delivered(attempt) => {
@@ -452,6 +456,7 @@ impl<'s> Writer<'s> {
             error!(destination, number, "an export failed its checksum; it is not sent, and was put aside");
             self.put_aside(&key)?;
         }
+        self.part(&queue, number);
         self.group.put_aside.push((queue, number));
         Ok(())
     }

@@ -3,6 +3,7 @@
 
 mod aep;
 mod bad_disk;
+mod batch;
 mod cert;
 mod certificates;
 mod certs;
