@@ -37,6 +37,8 @@ pub(crate) struct Appliance {
     running: Running,
     /// The store's files are in here.
     state: PathBuf,
+    binary: PathBuf,
+    config: PathBuf,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -47,8 +49,14 @@ struct Running {
 }
 
 impl Appliance {
-    /// Writes a configuration into `directory` and starts `binary` on it.
-    pub(crate) fn start(binary: &Path, directory: &Path, endpoint: &str, tls: &ClientTlsFiles) -> anyhow::Result<Self> {
+    /// Writes a configuration into `directory` and starts `binary` on it; `more` is said of the destination besides.
+    pub(crate) fn start(
+        binary: &Path,
+        directory: &Path,
+        endpoint: &str,
+        tls: &ClientTlsFiles,
+        more: &str,
+    ) -> anyhow::Result<Self> {
         let ClientTlsFiles { certificate, key, roots: RootsSource::File(roots) } = tls else {
             anyhow::bail!("the authority here is a private one");
         };
@@ -75,13 +83,23 @@ audiences = ["{audience}"]
 attributes = {mapped:?}
 max_in_flight = {in_flight}
 tls = {{ certificate = {certificate:?}, key = {key:?}, roots = {roots:?} }}
+{more}
 "#,
             in_flight = crate::bare::IN_FLIGHT,
         );
         fs::write(&file, config)?;
-        let keeper = Child::start(ROLE, &(binary, file))?;
+        let keeper = Child::start(ROLE, &(binary, &file))?;
         let running = keeper.hear(PATIENCE)?;
-        Ok(Self { keeper, running, state })
+        Ok(Self { keeper, running, state, binary: binary.to_owned(), config: file })
+    }
+
+    /// Tells the destination what a person would: `pause` or `resume`.
+    pub(crate) fn tell_destination(&self, verb: &str) -> anyhow::Result<()> {
+        let mut command = Command::new(&self.binary);
+        command.args(["destination", verb, DESTINATION, "--config"]).arg(&self.config);
+        let done = command.stdout(Stdio::null()).status().context("cannot start the command line")?;
+        ensure!(done.success(), "the destination does not {verb}");
+        Ok(())
     }
 
     pub(crate) fn process(&self) -> u32 {

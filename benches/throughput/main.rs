@@ -11,6 +11,7 @@
 mod appliance;
 mod bare;
 mod child;
+mod drain;
 mod figures;
 mod load;
 mod machine;

@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Bodies kept of what came first, for the bare sender.
 const SAMPLES: usize = 1024;
 /// Most bytes of a body that are read.
-const BODY_BYTES_MAX: usize = 64 * 1024;
+const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// What the receiver needs.
 #[derive(Serialize, Deserialize)]
@@ -65,9 +65,13 @@ pub(crate) struct Report {
     pub(crate) out_of_order: u64,
     /// Requests that were no export of ours.
     pub(crate) foreign: u64,
-    /// When the last one arrived, in microseconds since 1970.
+    /// Requests.
+    pub(crate) requests: u64,
+    /// When the first one arrived, in microseconds since 1970.
+    pub(crate) first_micros: u64,
+    /// When the last one arrived.
     pub(crate) last_micros: u64,
-    /// Mean size of a body.
+    /// Mean size of an export.
     pub(crate) mean_bytes: f64,
     /// From the instant in the update to the arrival of the whole export.
     pub(crate) latency: Percentiles,
@@ -176,17 +180,25 @@ impl Arrivals {
         self.samples.clear();
     }
 
-    fn note(&mut self, body: &[u8], now: u64) {
-        let Some((sequence, sent)) = update::read(body) else {
+    fn note(&mut self, body: &[u8], exports: &[(u64, u64)], now: u64) {
+        self.report.requests += 1;
+        if exports.is_empty() {
             self.report.foreign += 1;
             return;
-        };
+        }
         self.bytes += body.len() as u64;
-        self.latencies.push(u32::try_from(now.saturating_sub(sent)).unwrap_or(u32::MAX));
         if self.samples.len() < SAMPLES {
             self.samples.push(String::from_utf8_lossy(body).into_owned());
         }
+        if self.report.first_micros == 0 {
+            self.report.first_micros = now;
+        }
         self.report.last_micros = now;
+        exports.iter().for_each(|(sequence, sent)| self.note_export(*sequence, *sent, now));
+    }
+
+    fn note_export(&mut self, sequence: u64, sent: u64, now: u64) {
+        self.latencies.push(u32::try_from(now.saturating_sub(sent)).unwrap_or(u32::MAX));
         let (word, bit) = ((sequence / 64) as usize, 1 << (sequence % 64));
         if word >= self.seen.len() {
             self.seen.resize(word + 1024, 0);
@@ -227,8 +239,8 @@ async fn take(request: Request<Incoming>, arrivals: &Mutex<Arrivals>) -> Result<
     match http_body_util::Limited::new(request.into_body(), BODY_BYTES_MAX).collect().await {
         Ok(body) => {
             let body = body.to_bytes();
-            let now = machine::now_micros();
-            arrivals.lock().unwrap_or_else(PoisonError::into_inner).note(&body, now);
+            let (exports, now) = (update::read(&body), machine::now_micros());
+            arrivals.lock().unwrap_or_else(PoisonError::into_inner).note(&body, &exports, now);
         }
         Err(_) => *response.status_mut() = StatusCode::BAD_REQUEST,
     }

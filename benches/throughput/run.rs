@@ -18,18 +18,19 @@ use crate::{
     appliance::{self, Appliance},
     bare,
     child::Child,
+    drain,
     figures::{Metrics, Percentiles},
     load, machine,
     receiver::{self, Receiver},
-    settings::Settings,
+    settings::{Parts, Settings},
 };
 
 /// How long what was accepted may take to be delivered and settled once the load has ended: one retry fits.
-const DRAIN_MAX: Duration = Duration::from_secs(120);
+pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(120);
 /// The wait between two looks at something that ends soon.
-const LOOK_PAUSE: Duration = Duration::from_millis(10);
+pub(crate) const LOOK_PAUSE: Duration = Duration::from_millis(10);
 /// How much longer than its phase a child may take: connecting, last answers, sorting.
-const CHILD_GRACE: Duration = Duration::from_secs(60);
+pub(crate) const CHILD_GRACE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 pub(crate) fn run() -> anyhow::Result<()> {
@@ -62,7 +63,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
         clients_pem: authority.certificate_pem(),
         profiles: settings.profiles,
     })?;
-    let appliance = Appliance::start(&settings.binary, directory.path(), &receiver.endpoint(), &tls)?;
+    if settings.parts == Parts::Drain {
+        println!("\n{}", drain::run(&settings, directory.path(), receiver, &tls)?);
+        return Ok(());
+    }
+    let appliance = Appliance::start(&settings.binary, directory.path(), &receiver.endpoint(), &tls, "")?;
     let mut bench = Bench { settings, receiver, appliance, next: 0, accepted: 0 };
 
     let (profiles, updates, phase) = (bench.settings.profiles, bench.settings.updates, bench.settings.phase);
@@ -75,7 +80,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let half = bench.phase("known profiles, at half that rate", updates, phase, Some(full.end_to_end_per_s / 2.0))?;
     let (memory_mib, disk_mib) = (machine::peak_memory_mib(bench.appliance.process())?, bench.appliance.disk_mib());
     bench.check(&[&new, &full, &half])?;
-    let Bench { appliance, settings, accepted, .. } = bench;
+    let Bench { appliance, settings, accepted, receiver, .. } = bench;
     appliance.stop()?;
 
     let ratio = full.end_to_end_per_s / bare.delivered_per_s;
@@ -86,6 +91,10 @@ pub(crate) fn run() -> anyhow::Result<()> {
     println!("  delivery at half   {}", half.delivery);
     println!("  memory at most     {memory_mib:.0} MiB resident; files of the store {disk_mib:.0} MiB");
     println!("  adds up            {accepted} updates accepted = exports made = delivered; none waiting, none dead");
+    let drained = match settings.parts {
+        Parts::All => Some(drain::run(&settings, directory.path(), receiver, &tls)?),
+        Parts::Throughput | Parts::Drain => None,
+    };
     let settings = json!({
         "profiles": settings.profiles, "connections": settings.connections,
         "updates": settings.updates, "seconds": settings.phase.as_secs(),
@@ -93,7 +102,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let line = json!({
         "machine": machine, "kernel": kernel, "file_system": file_system, "settings": settings,
         "new": new, "full": full, "half": half, "bare": bare, "accepted": accepted,
-        "ratio": ratio, "ratio_by_cpu": ratio_by_cpu, "memory_mib": memory_mib, "disk_mib": disk_mib,
+        "ratio": ratio, "ratio_by_cpu": ratio_by_cpu, "memory_mib": memory_mib, "disk_mib": disk_mib, "drained": drained,
     });
     println!("\n{line}");
     Ok(())

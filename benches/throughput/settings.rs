@@ -14,10 +14,25 @@ pub(crate) struct Settings {
     pub(crate) phase: Duration,
     /// Connections of the load: updates under way at once.
     pub(crate) connections: u64,
+    /// Exports in the queue that is drained.
+    pub(crate) queue: u64,
+    /// What is run.
+    pub(crate) parts: Parts,
     /// Where the temporary directory is made, the store in it.
     pub(crate) directory: PathBuf,
     /// The appliance's binary.
     pub(crate) binary: PathBuf,
+}
+
+/// Parts of the benchmark.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parts {
+    /// Updates, from end to end.
+    Throughput,
+    /// A full queue.
+    Drain,
+    /// Both.
+    All,
 }
 
 impl Settings {
@@ -30,9 +45,20 @@ impl Settings {
             updates: number("POSTERN_BENCH_UPDATES", 1_000_000, 1..=100_000_000)?,
             phase: Duration::from_secs(number("POSTERN_BENCH_SECONDS", 15, 1..=3600)?),
             connections,
+            queue: number("POSTERN_BENCH_QUEUE", 200_000, 1..=100_000_000)?,
+            parts: parts()?,
             directory: path("POSTERN_BENCH_DIR", env!("CARGO_TARGET_TMPDIR")),
             binary: path("POSTERN_BENCH_BINARY", env!("CARGO_BIN_EXE_postern")),
         })
+    }
+}
+
+fn parts() -> anyhow::Result<Parts> {
+    match std::env::var("POSTERN_BENCH_PARTS").as_deref() {
+        Err(_) | Ok("all") => Ok(Parts::All),
+        Ok("throughput") => Ok(Parts::Throughput),
+        Ok("drain") => Ok(Parts::Drain),
+        Ok(other) => anyhow::bail!("POSTERN_BENCH_PARTS is `{other}`, take all, throughput or drain"),
     }
 }
 

@@ -37,8 +37,14 @@ pub(crate) fn body(sequence: u64, profile: u64, sent_micros: u64) -> String {
     )
 }
 
-/// The number and the instant that an export carries: they stand first, members being in order of their names.
-pub(crate) fn read(export: &[u8]) -> Option<(u64, u64)> {
+/// The number and the instant that each export of a request carries: they stand first, members being in order of their names.
+pub(crate) fn read(request: &[u8]) -> Vec<(u64, u64)> {
+    const BEGINNING: &[u8] = b"{\"_bench\":";
+    let starts = request.windows(BEGINNING.len()).enumerate().filter(|(_, window)| *window == BEGINNING);
+    starts.filter_map(|(start, _)| read_one(&request[start..])).collect()
+}
+
+fn read_one(export: &[u8]) -> Option<(u64, u64)> {
     Some((number_behind(export, b"\"sequence\":")?, number_behind(export, b"\"sentMicros\":")?))
 }
 

@@ -209,7 +209,7 @@ impl Worker {
         }
         for batch in batches {
             self.gate.probing(batch.first().number());
-            let store = (batch.count() > 1).then(|| self.store.clone());
+            let store = self.destination.batch.is_some().then(|| self.store.clone());
             // Boxed: tokio aligns its tasks to 128 bytes, which makes large ones slow to allocate.
             posts.spawn(Box::pin(self.rotation.in_use().clone().send(batch, store)));
         }

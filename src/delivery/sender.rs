@@ -100,8 +100,8 @@ impl Sender {
         self.tls.credentials().is_usable_by(&self.clock)
     }
 
-    /// POSTs exports as one request, at most a few times over where it was certainly not processed. Several are kept together
-    /// by the store first: after a crash they go out again as they were.
+    /// POSTs exports as one request, at most a few times over where it was certainly not processed. Where they may go together
+    /// the store keeps them so first: after a crash they go out again as they were.
     pub(super) async fn send(self, mut batch: Batch, store: Option<Store>) -> Ended {
         let sender = self.number;
         if let Some((store, format)) = store.zip(self.format())

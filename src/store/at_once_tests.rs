@@ -4,9 +4,10 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
-use tokio::task::JoinSet;
+use tokio::{runtime::Handle, task::JoinSet};
 
 use super::{
     tests::{at, destination, identity, open},
@@ -14,7 +15,8 @@ use super::{
     *,
 };
 use crate::{
-    export::{Cause, DeadLetter, ExportId, NewExport},
+    destination::{Batching, Format},
+    export::{Attempt, Cause, DeadLetter, Export, ExportId, NewExport, Outcome, Trouble},
     profile::{ProfileKey, update::UpdateId},
 };
 
@@ -33,6 +35,15 @@ fn lots(seed: u64, count: usize, below: u64) -> Vec<u64> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn all_at_once_adds_up_and_keeps_order() {
+    all_at_once(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn all_at_once_adds_up_and_keeps_order_where_exports_go_together() {
+    all_at_once(5).await;
+}
+
+async fn all_at_once(max_exports: usize) {
     let dir = tempfile::tempdir().unwrap();
     let owner = open(dir.path());
     let (store, sent) = (owner.store(), Arc::new(Mutex::new(BTreeMap::<ProfileKey, u64>::new())));
@@ -46,7 +57,8 @@ async fn all_at_once_adds_up_and_keeps_order() {
         });
     }
     let of = (store.clone(), sent.clone());
-    let delivering = tokio::task::spawn_blocking(move || deliver(&of.0, &of.1));
+    let runtime = tokio::runtime::Handle::current();
+    let delivering = tokio::task::spawn_blocking(move || deliver(&of.0, &of.1, max_exports, &runtime));
     let wisher = store.clone();
     work.spawn(async move {
         for number in lots(8, 200, UPDATES) {
@@ -80,32 +92,55 @@ async fn all_at_once_adds_up_and_keeps_order() {
     let counted = counters.destinations[&destination(0)];
     assert_eq!((counters.differences(), counted.waiting, discarded.stayed), (vec![], 0, 0));
     assert!(counted.delivered > 0 && counted.dropped > 0 && counted.redriven > 0, "{counted:?}");
+    assert!(
+        store.live.db().unwrap().scan_prefix(layout::TOGETHER).next().is_none(),
+        "nothing waits, so nothing is kept"
+    );
     owner.close();
     let report = upkeep::check(dir.path(), &mut |_, _| {}).unwrap();
     assert!(report.is_whole(), "{report:?}");
 }
 
-/// Claims, and settles as delivered or dead, until the store is about to close. No line may go backwards.
-fn deliver(store: &Store, sent: &Mutex<BTreeMap<ProfileKey, u64>>) {
+/// Claims, and settles as delivered, dead, to be tried again or halved, until the store is about to close. No line may go
+/// backwards.
+fn deliver(store: &Store, sent: &Mutex<BTreeMap<ProfileKey, u64>>, max_exports: usize, runtime: &Handle) {
     let queue = store.queue(&destination(0)).unwrap();
+    let batching = Batching { max_exports, max_bytes: 1 << 20, max_wait: Duration::ZERO, format: Format::Ndjson };
     let mut turn = 0_u64;
     while !store.live.is_closing() {
-        for claim in queue.claim_due(at(10_000), 16) {
+        for mut batch in queue.claim_batches(at(10_000), 4, &batching) {
             turn += 1;
-            let number = claim.number();
-            for line in &claim.export.lines {
-                let before = sent.lock().unwrap().insert(*line, number);
-                assert!(before.is_none_or(|before| before < number), "{before:?} went before {number}");
+            runtime.block_on(store.keep_together(&mut batch, batching.format)).unwrap();
+            for claim in batch.claims() {
+                for line in &claim.export.lines {
+                    let before = sent.lock().unwrap().insert(*line, claim.number());
+                    assert!(
+                        before.is_none_or(|before| before <= claim.number()),
+                        "{before:?} before {}",
+                        claim.number()
+                    );
+                }
             }
-            let export = claim.export.clone();
-            let next = match turn % 3 {
-                0 => Next::Dead(DeadLetter { export, at: at(turn), cause: Cause::Refused }),
-                _ => delivered(turn),
+            let (next, then): (fn(Export, u64) -> Next, Then) = match (turn % 4, batch.count()) {
+                (0, 1) => (dead, Then::Stay),
+                (0, _) => (|export, _| Next::Waiting(export), Then::Halve),
+                (1, _) if batch.first().export.attempts.is_empty() => (failed, Then::Stay),
+                _ => (|_, turn| delivered(turn), Then::Stay),
             };
-            store.settle(claim, next, None);
+            let nexts = batch.claims().iter().map(|claim| next(claim.export.clone(), turn)).collect();
+            store.settle_batch(batch, nexts, then, None);
         }
         std::thread::yield_now();
     }
+}
+
+fn dead(export: Export, turn: u64) -> Next {
+    Next::Dead(DeadLetter { export, at: at(turn), cause: Cause::Refused })
+}
+
+fn failed(mut export: Export, turn: u64) -> Next {
+    export.attempts.push(Attempt::new(at(turn), Outcome::Retryable(Trouble::Timeout)));
+    Next::Waiting(export)
 }
 
 /// Redrives the first letter from a number on, as it is now.

@@ -6,8 +6,8 @@
 //! That is on disk before the request is first sent, so that it goes out again as it was, whatever happens in between: with
 //! the same exports in the same order, and so with the same bytes and the same key. It goes with the settlement of any of
 //! them that ends. What stands there of exports that do not all wait any more, as after a crash between the slices of a large
-//! batch, says nothing, and is removed when the store is opened: those that are left go out anew. An export that goes
-//! alone needs no such record, unless it is what is left of a batch that was halved. Records are few, come and go within moments, and are not counted as live bytes; without them, as in a store
+//! batch, says nothing, and is removed when the store is opened: those that are left go out anew. That holds for one that goes
+//! alone too: it does not go together with others later. Records are few, come and go within moments, and are not counted as live bytes; without them, as in a store
 //! that an older version used, exports are as good as any that wait.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -99,12 +99,13 @@ pub fn middle(count: usize) -> usize {
 }
 
 impl Store {
-    /// Keeps the exports of a batch together from now on; returns when that is on disk.
+    /// Keeps the exports of a batch together, and apart from others, from now on; returns when that is on disk. One that is sent
+    /// alone now stays with those that it was sent with before.
     ///
     /// # Errors
     /// [`StoreError::Failed`] and [`StoreError::Full`]: then it is not to be sent.
     pub async fn keep_together(&self, batch: &mut Batch, format: Format) -> Result<(), StoreError> {
-        if batch.kept || batch.count() == 1 {
+        if batch.kept {
             return Ok(());
         }
         let (queue, numbers) = (batch.first().queue().clone(), batch.numbers());
@@ -153,6 +154,9 @@ impl Store {
 
 impl Writer<'_> {
     fn keep_together(&mut self, queue: &Queue, numbers: Vec<u64>, format: Format) {
+        if queue.together(|window| window.kept_with(numbers[0]).is_some()) {
+            return;
+        }
         let mut kept = Kept { numbers, format, length: None };
         let key = layout::together(queue.destination(), kept.first());
         let staged = record::put(&mut self.slice.batch, &key, &[&encode(&(kept.format, &kept.numbers))], None);
@@ -203,7 +207,6 @@ impl Writer<'_> {
         queue.together(|window| window.part(*first));
         let numbers: Vec<u64> = settled.iter().map(|(released, _)| released.number).collect();
         let (front, back) = numbers.split_at(middle(numbers.len()));
-        // A half of one too, lest it go together with others again.
         for half in [front, back].into_iter().filter(|half| !half.is_empty()) {
             self.keep_together(&queue, half.to_vec(), format);
         }

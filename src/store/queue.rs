@@ -272,7 +272,8 @@ impl Queue {
                 }
                 None => self.put_aside(number),
             }
-            if read.len() == room {
+            let is_full = read.len() >= ROOM_MIN && read.last().is_some_and(|last| last.frozen.is_none());
+            if read.len() == room || is_full {
                 reached = number;
                 break;
             }
@@ -451,7 +452,7 @@ impl Drop for Claim {
 
 /// What to read from disk next, where so much room is worth it.
 fn room_to_refill(window: &Window) -> Option<(u64, u64, usize)> {
-    window.missing().filter(|(_, _, room)| *room >= ROOM_MIN)
+    window.missing().filter(|(_, _, room)| *room >= ROOM_MIN && window.is_short())
 }
 
 #[cfg(test)]

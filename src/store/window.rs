@@ -24,6 +24,9 @@ pub(super) const WINDOW_MAX: usize = 8192;
 /// Bytes of bodies in memory for a destination. Beyond it they are read from disk when they are claimed.
 const BODIES_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Where fewer may go at once, more are read even if there is no room for their bodies.
+const FRESH_MIN: usize = 512;
+
 /// No retry waits longer than an hour and a tenth. What is due later was written before the clock was set back, and is due.
 const DUE_AHEAD_MAX: Duration = Duration::from_secs(66 * 60);
 
@@ -112,6 +115,11 @@ impl Window {
     pub(super) fn missing(&self) -> Option<(u64, u64, usize)> {
         (self.read_to < self.synced)
             .then(|| (self.read_to + 1, self.synced, WINDOW_MAX.saturating_sub(self.entries.len())))
+    }
+
+    /// Whether more are worth reading now: earlier, their bodies would have to be read twice.
+    pub(super) fn is_short(&self) -> bool {
+        self.bodies_bytes <= BODIES_BYTES_MAX / 2 || self.fresh.len() < FRESH_MIN
     }
 
     /// Takes in what was read of [`Window::missing`]: all that wait from number `from` to `to`. `cuts` is what

@@ -164,6 +164,29 @@ async fn batch_goes_again_as_it_was_after_a_kill_in_the_midst_of_it_and_between_
     assert!(postern.stop().await.success());
 }
 
+#[tokio::test]
+async fn export_that_went_alone_goes_alone_again_with_the_same_key() {
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    receiver.answer_in_turn([Reply::Silent, Reply::status(500)]);
+    let batch = "batch = { max_exports = 10, max_wait = \"50ms\" }";
+    let set_up = Appliance::set_up(&pki).timeout("20s").retry_delays(["1s", "1s"]).max_in_flight(1).with(batch);
+    let mut postern = set_up.destination("crm", &receiver.url()).start().await;
+    post(&postern, 0..1).await;
+    receiver.wait_for(1).await;
+    post(&postern, 1..4).await;
+
+    postern.kill();
+    postern.start_again().await;
+
+    postern.wait_for_exports("crm", [0, 4, 0]).await;
+    let requests = receiver.requests();
+    let alone: Vec<&Request> = requests.iter().filter(|request| people(request).contains(&"person-0")).collect();
+    assert_eq!(alone.len(), 3, "{requests:#?}");
+    assert!(alone.iter().all(|request| people(request).len() == 1 && key(request) == key(alone[0])));
+    assert!(postern.stop().await.success());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_batch_goes_in_halves_until_one_export_alone_is_refused() {
     let pki = Pki::new();

@@ -10,7 +10,7 @@ use crate::{
     destination::{Batching, Format},
 };
 
-/// Exports that stay together.
+/// Exports that stay together, or one that stays alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::store) struct Kept {
     /// Their numbers, in the order in which they are sent.
