@@ -18,7 +18,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     delivery::{Certificates, Newer, NotDone, Percentiles, State as Gate, Test, Tested, View},
-    destination::{self, DestinationId},
+    destination::{self, Batching, DestinationId},
     export::Outcome,
     listen::Caller,
     store::{Counters, DestinationCounters},
@@ -49,6 +49,8 @@ pub struct DestinationView {
     pub next_at: Option<String>,
     /// It is not configured any more, and ends once nothing waits.
     pub draining: bool,
+    /// How exports go together; none where they go one a request.
+    pub batch: Option<BatchView>,
     /// POSTs under way.
     pub in_flight: usize,
     /// What was counted since the store was made; none while the store is being mended.
@@ -71,6 +73,19 @@ pub struct DestinationView {
     pub audiences: Vec<String>,
     /// Mapped attributes.
     pub attributes: Vec<String>,
+}
+
+/// How exports go together, several in one request.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct BatchView {
+    /// Most exports in a request.
+    pub max_exports: usize,
+    /// Most bytes of a request.
+    pub max_bytes: usize,
+    /// How long the first one that may go waits for others.
+    pub max_wait_seconds: f64,
+    /// `array` or `ndjson`.
+    pub format: String,
 }
 
 /// Exports of a destination since the store was made: made = delivered + waiting + dead + damaged + dropped + redriven
@@ -328,6 +343,7 @@ fn destination_view(
         since: since.map(text),
         next_at: next_at.map(text),
         draining: *draining,
+        batch: destination.batch.map(BatchView::from),
         in_flight: view.as_ref().map_or(0, |view| view.in_flight),
         counted: counters.and_then(|counters| counters.destinations.get(id)).map(Counted::from),
         oldest_seconds: admin
@@ -384,6 +400,12 @@ impl From<&DestinationCounters> for Counted {
         let DestinationCounters { made, delivered, waiting, dead, damaged, dropped, redriven, moot, skipped, died: _ } =
             *counters;
         Self { made, delivered, waiting, dead, damaged, dropped, redriven, moot, skipped }
+    }
+}
+
+impl From<Batching> for BatchView {
+    fn from(Batching { max_exports, max_bytes, max_wait, format }: Batching) -> Self {
+        Self { max_exports, max_bytes, max_wait_seconds: max_wait.as_secs_f64(), format: format.name().to_owned() }
     }
 }
 

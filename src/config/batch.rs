@@ -18,15 +18,15 @@ const BYTES_IN_FLIGHT_MAX: u64 = 64 * 1024 * 1024;
 /// A longer wait would look like a lost export.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
-const FORMATS: &[(&str, Format)] = &[("array", Format::Array), ("ndjson", Format::Ndjson)];
-
 /// Reads it, beside how many requests may be under way at once.
 pub(super) fn batch(item: &Item<'_>, max_in_flight: usize) -> Option<Batching> {
     let mut section = item.section("a table such as { max_exports = 100, format = \"array\" }")?;
     let max_exports = section.or("max_exports", "100", |item| item.integer(EXPORTS));
     let max_bytes = section.or("max_bytes", "\"1MiB\"", |item| bytes(&item, BYTES_MIN));
     let max_wait = section.or("max_wait", "\"100ms\"", |item| duration(&item, Duration::ZERO..=WAIT_MAX));
-    let format = section.or("format", "\"array\"", |item| item.choice(FORMATS));
+    let format = section.or("format", "\"array\"", |item| {
+        item.choice(&[Format::Array, Format::Ndjson].map(|format| (format.name(), format)))
+    });
     let room = BYTES_IN_FLIGHT_MAX / max_in_flight as u64;
     let fits = max_bytes.filter(|bytes| *bytes <= room).or_else(|| {
         max_bytes?;

@@ -2,6 +2,7 @@
 
 use std::{
     net::IpAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -147,7 +148,7 @@ pub(super) enum Order {
 pub struct Control {
     pub(super) orders: mpsc::Sender<Order>,
     /// What POSTs go out with now.
-    pub(super) sender: watch::Receiver<Sender>,
+    pub(super) sender: watch::Receiver<Arc<Sender>>,
 }
 
 impl Control {

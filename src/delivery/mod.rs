@@ -65,7 +65,7 @@ pub struct Worker {
     destination: Destination,
     rotation: Rotation,
     /// Shows what connections are made with.
-    in_use: watch::Sender<Sender>,
+    in_use: watch::Sender<Arc<Sender>>,
     expiry: Expiry,
     shown: Shown,
     /// When certificates are looked at next.
@@ -211,7 +211,7 @@ impl Worker {
             self.gate.probing(batch.first().number());
             let store = self.destination.batch.is_some().then(|| self.store.clone());
             // Boxed: tokio aligns its tasks to 128 bytes, which makes large ones slow to allocate.
-            posts.spawn(Box::pin(self.rotation.in_use().clone().send(batch, store)));
+            posts.spawn(Box::pin(Arc::clone(self.rotation.in_use()).send(batch, store)));
         }
         // What is due by now and was not claimed lacked room: a settlement will wake us, or the next token.
         match self.next_due(now) {

@@ -5,7 +5,7 @@
 //! it is used again, and the new one is tried once in a while. After a start, the pair that `cert install` kept beside is that
 //! one before. A pair that is not valid yet waits for its time; what is bad changes nothing. Who may vouch for servers is always what the files say last.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tracing::{error, info, warn};
 
@@ -38,7 +38,7 @@ pub(super) struct Rotation {
 
 /// A pair, and whether the receiver ever took something over it.
 struct Pair {
-    sender: Sender,
+    sender: Arc<Sender>,
     accepted: bool,
 }
 
@@ -99,14 +99,14 @@ impl Rotation {
     /// When no client can be built for the one before.
     pub(super) fn new(
         destination: DestinationId,
-        on_file: Sender,
+        on_file: Arc<Sender>,
         before: Option<ClientTls>,
         clock: Clock,
     ) -> Result<Self, MutualClientError> {
         let before = before.filter(|before| before.credentials() != on_file.tls.credentials());
         let reserve = before.map(|before| on_file.with(on_file.tls.with_credentials(before.credentials().clone()), 0));
         let pair = |sender| Pair { sender, accepted: false };
-        let (in_use, reserve) = (pair(on_file), reserve.transpose()?.filter(Sender::is_usable).map(pair));
+        let (in_use, reserve) = (pair(on_file), reserve.transpose()?.filter(|sender| sender.is_usable()).map(pair));
         let (refusal, next, problem) = Default::default();
         Ok(Self { destination, clock, in_use, reserve, refusal, next, problem })
     }
@@ -119,7 +119,7 @@ impl Rotation {
     }
 
     /// What POSTs go out with.
-    pub(super) fn in_use(&self) -> &Sender {
+    pub(super) fn in_use(&self) -> &Arc<Sender> {
         &self.in_use.sender
     }
 
@@ -169,7 +169,7 @@ impl Rotation {
     /// Whom we trust has changed, and our certificate has not.
     fn trust_roots_of(&mut self, tls: &ClientTls) -> Result<(), MutualClientError> {
         for pair in [&mut self.in_use].into_iter().chain(&mut self.reserve) {
-            let Sender { tls: before, number, .. } = &pair.sender;
+            let Sender { tls: before, number, .. } = &*pair.sender;
             let rooted = tls.with_credentials(before.credentials().clone());
             if rooted != *before {
                 pair.sender = pair.sender.with(rooted, *number)?;

@@ -22,8 +22,7 @@ use crate::{
 /// How often a request that was certainly not processed is sent again at once.
 pub(super) const UNPROCESSED_MAX: u32 = 3;
 
-/// What a POST needs. Clones share connections and the token.
-#[derive(Clone)]
+/// What a POST needs; shared by all that go out at a time.
 pub(super) struct Sender {
     /// Grows with each new pair.
     pub(super) number: u64,
@@ -33,10 +32,10 @@ pub(super) struct Sender {
     pub(super) origin: Origin,
     destination: Arc<Destination>,
     clock: Clock,
-    endpoint: Arc<HttpsUrl>,
+    endpoint: HttpsUrl,
     headers: HeaderMap,
     /// Values of headers and parameters that may be secrets.
-    values: Arc<[Vec<u8>]>,
+    values: Vec<Vec<u8>>,
 }
 
 /// A POST that ended: its exports, by which sender they went, and what they met.
@@ -64,13 +63,13 @@ impl Sender {
     ///
     /// # Errors
     /// When the client cannot be built.
-    pub(super) fn new(destination: &Destination, clock: Clock) -> Result<Self, MutualClientError> {
+    pub(super) fn new(destination: &Destination, clock: Clock) -> Result<Arc<Self>, MutualClientError> {
         let origin = Origin::new(destination.local_address);
         Self::build(Arc::new(destination.clone()), origin, destination.tls.clone(), 1, clock)
     }
 
     /// The same with another pair, and a token of its own.
-    pub(super) fn with(&self, tls: ClientTls, number: u64) -> Result<Self, MutualClientError> {
+    pub(super) fn with(&self, tls: ClientTls, number: u64) -> Result<Arc<Self>, MutualClientError> {
         Self::build(Arc::clone(&self.destination), self.origin.clone(), tls, number, self.clock.clone())
     }
 
@@ -80,16 +79,16 @@ impl Sender {
         tls: ClientTls,
         number: u64,
         clock: Clock,
-    ) -> Result<Self, MutualClientError> {
+    ) -> Result<Arc<Self>, MutualClientError> {
         let limits = Limits { connect: CONNECT_TIMEOUT, answer: destination.timeout };
         let client = MutualClient::sending_from(&origin, &tls, limits, clock.clone())?;
         let tokens = match &destination.authentication {
             Authentication::OAuth2(oauth2) => Some(Tokens::new(&destination, oauth2, &tls, clock.clone())?),
             Authentication::None | Authentication::Bearer(_) => None,
         };
-        let (endpoint, headers) = (Arc::new(target(&destination)), headers(&destination));
-        let values = values(&destination).into();
-        Ok(Self { number, client, tokens, tls, origin, destination, clock, endpoint, headers, values })
+        let (endpoint, headers) = (target(&destination), headers(&destination));
+        let values = values(&destination);
+        Ok(Arc::new(Self { number, client, tokens, tls, origin, destination, clock, endpoint, headers, values }))
     }
 
     pub(super) fn fingerprint(&self) -> Fingerprint {
@@ -102,7 +101,7 @@ impl Sender {
 
     /// POSTs exports as one request, at most a few times over where it was certainly not processed. Where they may go together
     /// the store keeps them so first: after a crash they go out again as they were.
-    pub(super) async fn send(self, mut batch: Batch, store: Option<Store>) -> Ended {
+    pub(super) async fn send(self: Arc<Self>, mut batch: Batch, store: Option<Store>) -> Ended {
         let sender = self.number;
         if let Some((store, format)) = store.zip(self.format())
             && store.keep_together(&mut batch, format).await.is_err()
@@ -129,12 +128,12 @@ impl Sender {
             // Every receiver would have to refuse it, so the POST is not made.
             return Met::fault(Fault::CertificateNotValid, None);
         }
-        let mut headers = self.headers.clone();
         let key = HeaderValue::try_from(batch.id().to_string()).expect("a UUID is a header value");
-        headers.insert("idempotency-key", key);
         let body = self.body(batch);
         for _ in 0..=UNPROCESSED_MAX {
-            let met = self.request(Method::POST, headers.clone(), body.clone()).await;
+            let mut headers = self.headers.clone();
+            headers.insert("idempotency-key", key.clone());
+            let met = self.request(Method::POST, headers, body.clone()).await;
             if let Some(outcome) = met.outcome {
                 let outcome = verdict::with_unreachable(self.destination.unreachable, outcome);
                 return Met { outcome: Some(outcome), ..met };

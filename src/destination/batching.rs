@@ -38,6 +38,14 @@ impl Batching {
 }
 
 impl Format {
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Array => "array",
+            Self::Ndjson => "ndjson",
+        }
+    }
+
     /// What the receiver is told that it is.
     pub fn content_type(self) -> &'static str {
         match self {

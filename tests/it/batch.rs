@@ -505,13 +505,16 @@ async fn max_rate_counts_requests() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn test_sends_its_sample_as_exports_are_sent() {
+async fn test_sends_its_sample_as_exports_are_sent_and_show_says_how() {
     let pki = Pki::new();
     let receiver = Receiver::start(&pki).await;
     receiver.answer_by(|request| Reply::status(if request.body.is_array() { 200 } else { 400 }));
     let mut postern = of(&pki, 2).destination("crm", &receiver.url()).start().await;
 
     postern.verb(&["destination", "test", "crm", "--sample"]).succeeds();
+
+    let shown = postern.verb(&["destination", "show", "crm"]).succeeds().stdout;
+    assert!(shown.contains("array: up to 2 exports, 1048576 bytes, after 60.0 s at most"), "{shown}");
 
     assert_eq!(receiver.requests().len(), 1);
     assert!(postern.stop().await.success());

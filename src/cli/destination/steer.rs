@@ -7,7 +7,7 @@ use indicatif::HumanCount;
 use serde_json::json;
 
 use crate::{
-    admin::destinations::{CertificateView, Counted, DestinationView, LatencyView, NewerView, TestView},
+    admin::destinations::{BatchView, CertificateView, Counted, DestinationView, LatencyView, NewerView, TestView},
     cli::{
         Failure, Output,
         client::{NONE as NO_PARAMETERS, Reach},
@@ -191,6 +191,10 @@ fn whole(view: &DestinationView) -> Result<(), Failure> {
             "",
             &format_args!("{damaged} damaged, {dropped} dropped, {redriven} redriven, {moot} moot, {skipped} skipped"),
         )?;
+    }
+    if let Some(BatchView { max_exports, max_bytes, max_wait_seconds, format }) = &view.batch {
+        let wait = latency(*max_wait_seconds);
+        line("batch", &format_args!("{format}: up to {max_exports} exports, {max_bytes} bytes, after {wait} at most"))?;
     }
     line("in flight", &view.in_flight)?;
     line("oldest", &or_none(view.oldest_seconds.map(|age| long(Duration::from_secs_f64(age)))))?;
