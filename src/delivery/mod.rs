@@ -3,8 +3,10 @@
 //! ```text
 //! queue ──claim──▶ post ──outcome──▶ gate: who pays? ──▶ export: where next? ──▶ store: settle, one commit
 //! ```
-//! Exports go one a request, or together, as the destination's `batch` says: what goes together is kept so on disk before it is
-//! sent, and has one outcome. A worker keeps at most `max_in_flight` POSTs under way, and at most four times as many in hand until their
+//! Exports go one a request, or together, as the destination's `batch` says: what goes together is kept so on disk before it
+//! is sent, and has one outcome.
+//!
+//! A worker keeps at most `max_in_flight` POSTs under way, and at most four times as many in hand until their
 //! settlements are on disk. Only then the next export of a profile may go, so a crash repeats no more than what was in hand,
 //! and never out of order.
 

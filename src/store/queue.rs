@@ -266,7 +266,9 @@ impl Queue {
             match whole {
                 Some((export, frozen)) => {
                     let bytes = frozen.as_bytes().len();
-                    let frozen = Some(frozen).filter(|_| bytes <= room_for_bodies);
+                    // With it goes all of its record, and what was sent before has what was answered in there.
+                    let was_sent = export.trials > 0 || !export.attempts.is_empty();
+                    let frozen = Some(frozen).filter(|_| bytes <= room_for_bodies && !was_sent);
                     room_for_bodies -= frozen.as_ref().map_or(0, |_| bytes);
                     read.push(Read { number, export, bytes, frozen });
                 }
