@@ -35,7 +35,10 @@ use secret::Places;
 use settings::Settings;
 
 use crate::{
-    audience::Audience,
+    audience::{
+        Audience,
+        order::{self, Tangle},
+    },
     destination::{Destination, DestinationId},
     inlet::Inlet,
     store::Keeping,
@@ -181,6 +184,15 @@ pub fn certificate_files(path: &Path) -> Result<Vec<(DestinationId, ClientTlsFil
     }
 }
 
+/// Audiences that can be evaluated one after the other.
+fn in_order(root: &Section<'_>, audiences: Vec<Audience>, all_read: bool) -> Option<Vec<Audience>> {
+    match order::in_order(&audiences) {
+        Err(tangle @ Tangle::Unknown { .. }) if all_read => root.refuse("audience", tangle),
+        Err(tangle @ Tangle::Circle(_)) => root.refuse("audience", tangle),
+        Ok(_) | Err(Tangle::Unknown { .. }) => Some(audiences),
+    }
+}
+
 /// The folder of the store, and the socket.
 fn whereabouts(files: &Files) -> Result<(PathBuf, PathBuf), ConfigError> {
     let reading = Reading::new(&files.sources);
@@ -243,6 +255,7 @@ fn read(mut root: Section<'_>, places: &Places<'_>, all_read: bool) -> Option<Co
     // What a file that does not read may define is not called undefined.
     let mut ids = Names::partial(!all_read);
     let audiences = root.all("audience", AUDIENCES_MAX, |item| audience::audience(&item, &mut ids));
+    let audiences = audiences.and_then(|audiences| in_order(&root, audiences, all_read));
     let mut names = Names::default();
     let destinations =
         root.all("destination", DESTINATIONS_MAX, |item| destination::destination(&item, &mut names, &ids, places));

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod aep;
+mod audience;
 mod bad_disk;
 mod cert;
 mod certificates;
