@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use tokio::sync::watch;
+use tracing::warn;
 
 use crate::{
-    audience::{Audience, AudienceId, RULE_NAMESPACE},
+    audience::{Audience, AudienceId, RULE_NAMESPACE, Subject, order::in_order},
     clock::Timestamp,
     destination::{DestinationId, Mapping, payload},
     export::{ExportId, NewExport},
@@ -24,6 +26,9 @@ use crate::{
 pub struct Plan {
     /// By id.
     audiences: Vec<Audience>,
+    /// Where they stand, in the order in which they are evaluated.
+    order: Vec<usize>,
+    reads_identities: bool,
     mappings: Vec<Mapping>,
     /// All that views of a profile are made by, each once.
     merges: Vec<Merge>,
@@ -33,6 +38,9 @@ impl Plan {
     /// A plan of all rule audiences and all destinations' mappings.
     pub fn new(mut audiences: Vec<Audience>, mappings: Vec<Mapping>) -> Self {
         audiences.sort_by(|a, b| a.id.cmp(&b.id));
+        // The configuration refuses those that have no order; here they would be evaluated as they stand.
+        let order = in_order(&audiences).unwrap_or_else(|_| (0..audiences.len()).collect());
+        let reads_identities = audiences.iter().any(|audience| audience.rule.reads_identities());
         let policies = audiences.iter().map(|one| &one.policy).chain(mappings.iter().map(|one| &one.policy));
         let mut merges = Vec::new();
         for policy in policies {
@@ -40,7 +48,12 @@ impl Plan {
                 merges.push(policy.merge.clone());
             }
         }
-        Self { audiences, mappings, merges }
+        Self { audiences, order, reads_identities, mappings, merges }
+    }
+
+    /// What rules read of a profile's identities, if one does.
+    fn identities_of(&self, profile: &Profile) -> Value {
+        if self.reads_identities { payload::identity_map_of(profile) } else { Value::Null }
     }
 
     /// Each view of a profile that anything asks for.
@@ -218,20 +231,27 @@ pub fn decide(
 fn evaluate(plan: &Plan, profile: &mut Profile, now: Timestamp) -> Vec<(AudienceId, Status)> {
     profile.memberships.forget_old(now);
     profile.memberships.keep_existing(RULE_NAMESPACE, |id| plan.audience(id).is_some());
-    let statuses: Vec<Status> = {
-        let views = plan.views(profile);
-        let status = |audience: &Audience| match audience.rule.matches(views.by(&audience.policy.merge)) {
-            true => Status::Realized,
-            false => Status::Exited,
-        };
-        plan.audiences.iter().map(status).collect()
-    };
+    let mut memberships = std::mem::take(&mut profile.memberships);
     let mut transitions = Vec::new();
-    for (audience, status) in plan.audiences.iter().zip(statuses) {
-        if profile.memberships.set(RULE_NAMESPACE, &audience.id, status, now) {
+    let (views, identities) = (plan.views(profile), plan.identities_of(profile));
+    for audience in plan.order.iter().map(|place| &plan.audiences[*place]) {
+        let is_in = |id: &AudienceId| memberships.status(RULE_NAMESPACE, id) == Some(Status::Realized);
+        let view = views.by(&audience.policy.merge);
+        let status = match audience.rule.matches(&Subject::new(view, &identities, &is_in)) {
+            Some(true) => Status::Realized,
+            Some(false) => Status::Exited,
+            None => {
+                warn!(audience = %audience.id, "a rule takes too much to evaluate; the membership stays as it was");
+                continue;
+            }
+        };
+        if memberships.set(RULE_NAMESPACE, &audience.id, status, now) {
             transitions.push((audience.id.clone(), status));
         }
     }
+    drop(views);
+    profile.memberships = memberships;
+    transitions.sort();
     transitions
 }
 

@@ -29,6 +29,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("sd_notify::", &["src/app/"]),
     ("clap::", &["src/cli/"]),
     ("toml::", &["src/config/"]),
+    ("regex::", &["src/audience/"]),
     ("winnow::", &["src/audience/"]),
     ("anyhow::", &["src/cli/", "src/app/"]),
     ("anstyle::", &["src/cli/"]),

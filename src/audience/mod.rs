@@ -6,11 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::{clock::Timestamp, profile::policy::MergePolicy};
 
-mod condition;
+mod call;
+mod evaluate;
+mod expression;
+pub mod order;
 mod parse;
+mod pattern;
 pub mod rule;
 mod token;
+mod value;
 
+pub use evaluate::Subject;
 use rule::Rule;
 
 /// The namespace under which rule audiences stand in `segmentMembership`.

@@ -23,7 +23,7 @@ pub(super) struct Placed<'i> {
 pub(super) enum Token<'i> {
     /// A string literal, unescaped.
     Text(String),
-    /// A number literal; a sign directly before the digits belongs to it.
+    /// A number literal, without a sign.
     Number(Number),
     /// A keyword or a name in a path.
     Word(&'i str),
@@ -149,7 +149,7 @@ fn continues_word(c: char) -> bool {
 /// The text of a number.
 fn digits<'i>(rest: &mut &'i str) -> Result<&'i str, Stuck> {
     let exponent = (one_of(['e', 'E']), opt(one_of(['+', '-'])), digit1);
-    (opt('-'), digit1, opt(('.', digit1)), opt(exponent)).take().parse_next(rest)
+    (digit1, opt(('.', digit1)), opt(exponent)).take().parse_next(rest)
 }
 
 /// Integers stay exact, as the attributes that they are compared with do.

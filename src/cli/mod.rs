@@ -11,6 +11,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
+mod audience;
 mod audit;
 mod backfill;
 mod cert;
@@ -80,7 +81,7 @@ enum Verb {
     Inlet(lists::InletVerb),
     /// Look at the audiences
     #[command(subcommand)]
-    Audience(lists::AudienceVerb),
+    Audience(audience::AudienceVerb),
     /// Prove that everything adds up; exit code 1 when it does not
     Audit(audit::AuditArguments),
     /// Check, compact, save, copy the store
@@ -134,7 +135,7 @@ pub fn main() -> ExitCode {
         Verb::Backfill(arguments) => backfill::backfill(arguments),
         Verb::Profile(verb) => profile::profile(verb),
         Verb::Inlet(verb) => lists::inlets(verb),
-        Verb::Audience(verb) => lists::audiences(verb),
+        Verb::Audience(verb) => audience::audience(verb),
         Verb::Audit(arguments) => audit::audit(arguments),
         Verb::Store(verb) => store::store(verb),
         Verb::Cert(verb) => cert::cert(verb),

@@ -42,7 +42,10 @@ use secret::Places;
 use settings::Settings;
 
 use crate::{
-    audience::Audience,
+    audience::{
+        Audience,
+        order::{self, Tangle},
+    },
     destination::{Destination, DestinationId},
     inlet::Inlet,
     store::Keeping,
@@ -190,6 +193,15 @@ pub fn certificate_files(path: &Path) -> Result<Vec<(DestinationId, ClientTlsFil
     }
 }
 
+/// Audiences that can be evaluated one after the other.
+fn in_order(root: &Section<'_>, audiences: Vec<Audience>, all_read: bool) -> Option<Vec<Audience>> {
+    match order::in_order(&audiences) {
+        Err(tangle @ Tangle::Unknown { .. }) if all_read => root.refuse("audience", tangle),
+        Err(tangle @ Tangle::Circle(_)) => root.refuse("audience", tangle),
+        Ok(_) | Err(Tangle::Unknown { .. }) => Some(audiences),
+    }
+}
+
 /// The folder of the store, and the socket.
 fn whereabouts(files: &Files) -> Result<(PathBuf, PathBuf), ConfigError> {
     let reading = Reading::new(&files.sources);
@@ -259,6 +271,7 @@ fn read(mut root: Section<'_>, places: &Places<'_>, all_read: bool) -> Option<Co
         by_policy.insert(audience.id.clone(), Arc::clone(&audience.policy));
         Some(audience)
     });
+    let audiences = audiences.and_then(|audiences| in_order(&root, audiences, all_read));
     let mut names = Names::default();
     let defined = Defined { ids: &ids, by_policy: &by_policy, policies: policies.as_ref() };
     let destinations =

@@ -222,8 +222,8 @@ fn each_mistake_is_refused_with_its_line_and_key() {
             "3: audience \"a\".expression.format: expected `pql/text`",
         ),
         (
-            "[[audience]]\nid = \"a\"\nexpression = { type = \"PQL\", format = \"pql/text\", value = \"a like 1\" }",
-            "3: audience \"a\".expression.value: rule line 1, column 3: `like` is PQL",
+            "[[audience]]\nid = \"a\"\nexpression = { type = \"PQL\", format = \"pql/text\", value = \"a occurs 1\" }",
+            "3: audience \"a\".expression.value: rule line 1, column 3: `occurs` is PQL",
         ),
         ("[[audience]]\nid = \"a\"", "1: audience \"a\": `expression` is missing"),
         (&US.replace("\"us\"", "\"a b\""), "3: audience #1.id: an audience id has"),

@@ -128,6 +128,11 @@ fn describe<'a>(mapping: &Mapping, id: &AudienceId, audience: Option<&'a Audienc
     }
 }
 
+/// A profile's identities as exports show them.
+pub fn identity_map_of(profile: &Profile) -> Value {
+    serde_json::to_value(identity_map(profile)).expect("it has text keys only")
+}
+
 fn identity_map(profile: &Profile) -> Part<'_> {
     let item = |id| Part::Members(Members::from([("id", Part::Text(Cow::Borrowed(id)))]));
     let namespaces = profile.identities.namespaces();

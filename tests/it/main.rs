@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod aep;
+mod audience;
 mod backfill;
 mod bad_disk;
 mod batch;
