@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 use crate::{clock::Timestamp, profile::policy::MergePolicy};
 
 mod call;
+mod cursor;
 mod evaluate;
 mod expression;
 pub mod order;
 mod parse;
 mod pattern;
 pub mod rule;
+mod scope;
 mod token;
 mod value;
 

@@ -5,14 +5,11 @@
 use serde_json::Value;
 
 use super::{
-    expression::{Each, Expression, Kind, Make, Scope},
+    expression::{Each, Expression, Kind, Scope},
     pattern::{Language, Pattern},
     token::{Placed, Refusal, Token, tokens},
     value::{Arithmetic, Comparison},
 };
-
-/// Deepest nesting of parentheses, `not` and the like: a bound on the stack, far above what people write.
-const DEPTH_MAX: usize = 64;
 
 /// Most operators of one kind, or functions, in a row.
 const ROW_MAX: usize = 64;
@@ -26,11 +23,8 @@ const NAMES_MAX: usize = 32;
 /// Words that begin something of PQL that is not supported, wherever an attribute could stand.
 const UNSUPPORTED_FIRST: &[&str] = &["xEvent", "now", "today", "yesterday", "tomorrow"];
 
-/// Operators of PQL that are not supported.
-const UNSUPPORTED_OPERATORS: &[&str] = &["occurs", "before", "after"];
-
 /// Words that end an expression.
-const OPERATORS: &[&str] =
+pub(super) const OPERATORS: &[&str] =
     &["and", "or", "not", "in", "notIn", "like", "occurs", "over", "from", "where", "before", "after"];
 
 /// Words that make one of many, before `… over x from list`.
@@ -63,12 +57,12 @@ fn whole<'i>(text: &'i str, read: fn(&mut Grammar<'i>) -> Result<Expression, Ref
 }
 
 pub(super) struct Grammar<'i> {
-    tokens: Vec<Placed<'i>>,
+    pub(super) tokens: Vec<Placed<'i>>,
     /// Never past the last token, which is [`Token::End`].
-    next: usize,
-    depth: usize,
+    pub(super) next: usize,
+    pub(super) depth: usize,
     /// The scopes that are open, from the profile inwards.
-    scopes: Vec<Scope>,
+    pub(super) scopes: Vec<Scope>,
     /// What the rule calls the profile.
     profile: Option<&'i str>,
 }
@@ -116,7 +110,7 @@ impl<'i> Grammar<'i> {
         Ok(join(parts))
     }
 
-    fn negated(&mut self) -> Result<Expression, Refusal> {
+    pub(super) fn negated(&mut self) -> Result<Expression, Refusal> {
         if !(self.take_word("not") || self.take_symbol("!")) {
             return self.comparison();
         }
@@ -405,197 +399,6 @@ impl<'i> Grammar<'i> {
             return Err(refusal(at, "memberships are asked for with `inSegment(\"id\")`".to_owned()));
         }
         Ok(Expression::Path(scope, vec![word.to_owned()]))
-    }
-}
-
-/// Scopes: what `exists`, `select`, `let` and their like open.
-impl<'i> Grammar<'i> {
-    /// What the innermost scope is of.
-    pub(super) fn item(&self) -> Expression {
-        Expression::Path(self.scopes.len() - 1, Vec::new())
-    }
-
-    /// Reads what stands in a scope of its own.
-    pub(super) fn within<T>(
-        &mut self,
-        name: Scope,
-        read: impl FnOnce(&mut Self) -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
-        self.scopes.push(name);
-        let result = read(self);
-        self.scopes.pop();
-        result
-    }
-
-    /// `x from list where condition`, and more of them with commas between.
-    fn quantified(&mut self, each: Each) -> Result<Expression, Refusal> {
-        let (variable, list) = self.from()?;
-        if !(self.take_word("where") || self.take_symbol(":")) {
-            return Err(self.expected("`where`"));
-        }
-        let condition = self.within(Some(variable.clone()), |grammar| {
-            let condition = grammar.condition()?;
-            if !grammar.take_symbol(",") {
-                return Ok(condition);
-            }
-            grammar.deeper(|grammar| Ok(Expression::All(vec![condition, grammar.quantified(each)?])))
-        })?;
-        Ok(Expression::Each(each, Box::new(list), Some(variable), Box::new(condition)))
-    }
-
-    /// `x from list where condition`
-    fn selected(&mut self) -> Result<Expression, Refusal> {
-        let (variable, list) = self.from()?;
-        self.kept(&variable, list)
-    }
-
-    /// The items of a list of which what follows `where` is true.
-    fn kept(&mut self, variable: &str, list: Expression) -> Result<Expression, Refusal> {
-        if !(self.take_word("where") || self.take_symbol(":")) {
-            return Ok(list);
-        }
-        let name = Some(variable.to_owned());
-        let condition = self.within(name.clone(), Self::condition)?;
-        Ok(Expression::Each(Each::Filter, Box::new(list), name, Box::new(condition)))
-    }
-
-    fn from(&mut self) -> Result<(String, Expression), Refusal> {
-        let variable = self.variable()?;
-        if !self.take_word("from") {
-            return Err(self.expected("`from`"));
-        }
-        Ok((variable, self.with_members()?))
-    }
-
-    fn variable(&mut self) -> Result<String, Refusal> {
-        match self.peek() {
-            Token::Word(word) if !is_one_of(word, OPERATORS) => {
-                let variable = (*word).to_owned();
-                self.next += 1;
-                Ok(variable)
-            }
-            _ => Err(self.expected("a name for the items")),
-        }
-    }
-
-    /// `expression over x from list where condition`: what is last is read first.
-    fn aggregated(&mut self, each: Each) -> Result<Expression, Refusal> {
-        let begin = self.next;
-        let Some(over) = self.over() else { return Err(self.expected("`… over x from list`")) };
-        self.next = over + 1;
-        let (variable, list) = self.from()?;
-        let list = self.kept(&variable, list)?;
-        let end = std::mem::replace(&mut self.next, begin);
-        let of_item = self.within(Some(variable.clone()), Self::sum)?;
-        if self.next != over {
-            return Err(self.expected("`over`"));
-        }
-        self.next = end;
-        let made = Expression::Each(each, Box::new(list), Some(variable), Box::new(of_item));
-        Ok(match each {
-            // `count`: of all that it is of each.
-            Each::Map => Expression::Made(Make::Count, Box::new(made)),
-            _ => made,
-        })
-    }
-
-    /// Where the `over` of what begins here stands.
-    fn over(&self) -> Option<usize> {
-        let mut open = 0_usize;
-        for (index, placed) in self.tokens.iter().enumerate().skip(self.next) {
-            match placed.token {
-                Token::Word(word) if open == 0 && word.eq_ignore_ascii_case("over") => return Some(index),
-                Token::Symbol("(" | "[") => open += 1,
-                Token::Symbol(")" | "]") => open = open.checked_sub(1)?,
-                _ => {}
-            }
-        }
-        None
-    }
-
-    /// `name = value in condition`
-    fn named(&mut self) -> Result<Expression, Refusal> {
-        let name = self.variable()?;
-        self.want_symbol("=", "`=`")?;
-        let value = self.sum()?;
-        if !self.take_word("in") {
-            return Err(self.expected("`in`"));
-        }
-        let body = self.within(Some(name.clone()), Self::negated)?;
-        Ok(Expression::Let(Box::new(value), name, Box::new(body)))
-    }
-}
-
-/// Tokens.
-impl<'i> Grammar<'i> {
-    pub(super) fn deeper<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Refusal>) -> Result<T, Refusal> {
-        if self.depth == DEPTH_MAX {
-            let at = self.tokens[self.next.saturating_sub(1)].at;
-            return Err(refusal(at, format!("parentheses, `not` and the like are nested deeper than {DEPTH_MAX}")));
-        }
-        self.depth += 1;
-        let result = read(self);
-        self.depth -= 1;
-        result
-    }
-
-    pub(super) fn peek(&self) -> &Token<'i> {
-        &self.tokens[self.next].token
-    }
-
-    pub(super) fn at(&self) -> usize {
-        self.tokens[self.next].at
-    }
-
-    pub(super) fn is_symbol(&self, wanted: &str) -> bool {
-        matches!(self.peek(), Token::Symbol(symbol) if *symbol == wanted)
-    }
-
-    pub(super) fn take_symbol(&mut self, wanted: &str) -> bool {
-        let taken = self.is_symbol(wanted);
-        self.next += usize::from(taken);
-        taken
-    }
-
-    pub(super) fn skip(&mut self) {
-        self.next += 1;
-    }
-
-    fn is_word(&self, wanted: &str) -> bool {
-        matches!(self.peek(), Token::Word(word) if word.eq_ignore_ascii_case(wanted))
-    }
-
-    pub(super) fn take_word(&mut self, wanted: &str) -> bool {
-        let taken = self.is_word(wanted);
-        self.next += usize::from(taken);
-        taken
-    }
-
-    /// A literal integer that is not negative.
-    pub(super) fn count(&mut self) -> Result<usize, Refusal> {
-        let count = match self.peek() {
-            Token::Number(number) => number.as_u64().and_then(|count| usize::try_from(count).ok()),
-            _ => None,
-        };
-        let count = count.ok_or_else(|| self.expected("a number such as 5"))?;
-        self.next += 1;
-        Ok(count)
-    }
-
-    pub(super) fn want_symbol(&mut self, wanted: &str, expected: &str) -> Result<(), Refusal> {
-        match self.take_symbol(wanted) {
-            true => Ok(()),
-            false => Err(self.expected(expected)),
-        }
-    }
-
-    /// The refusal of the present token where something else is expected.
-    pub(super) fn expected(&self, what: &str) -> Refusal {
-        let found = self.peek();
-        match found {
-            Token::Word(word) if is_one_of(word, UNSUPPORTED_OPERATORS) => unsupported(self.at(), word),
-            _ => refusal(self.at(), format!("expected {what}, found {found}")),
-        }
     }
 }
 

@@ -142,5 +142,8 @@ impl RuleError {
 }
 
 #[cfg(test)]
+#[path = "rule_property_tests.rs"]
+mod property_tests;
+#[cfg(test)]
 #[path = "rule_tests.rs"]
 mod tests;

@@ -14,9 +14,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Claim, Queue, Store, StoreError,
+    claim::Released,
     frozen::encode,
     layout::{self, Table},
-    queue::Released,
     record::{self, Unreadable},
     window::Kept,
     writer::{Command, Failure, Writer},

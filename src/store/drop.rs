@@ -13,9 +13,10 @@ use tracing::error;
 
 use super::{
     Store, StoreError,
+    claim::Claim,
     frozen::Frozen,
     layout::{self, Table},
-    queue::{Claim, Queue, Seized},
+    queue::{Queue, Seized},
     record::{self, Unreadable},
     writer::{Failure, Writer},
 };

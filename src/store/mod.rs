@@ -70,6 +70,7 @@ use crate::{
 
 mod batch;
 mod change;
+mod claim;
 mod copy;
 mod count;
 mod drop;
@@ -104,13 +105,14 @@ mod writer;
 
 pub use batch::{Batch, Then, middle};
 pub use change::{Change, Found};
+pub use claim::Claim;
 pub use count::FullCount;
 pub use drop::{Discarded, Dropped};
 pub use forget::Forgotten;
 pub use live::Health;
 pub use look::{Place, State, Whole};
 pub use meta::{Counters, DestinationCounters};
-pub use queue::{Claim, Queue};
+pub use queue::Queue;
 pub use receipts::{Receipt, Receipts};
 pub use redrive::{Letter, NotRedriven, Redrive, Redriven, Remade};
 pub use rename::Renamed;

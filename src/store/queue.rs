@@ -8,12 +8,12 @@ use std::{
     },
 };
 
-use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 use tracing::error;
 
 use super::{
     batch::Batch,
+    claim::Claim,
     frozen::Frozen,
     layout::{self, Table},
     live::{Health, Live},
@@ -26,8 +26,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     destination::Batching,
-    export::{Export, ExportId, Next},
-    profile::ProfileKey,
+    export::{Export, Next},
 };
 
 /// Exports are read from disk only where so many have room: each reading costs a walk.
@@ -44,30 +43,6 @@ pub struct Queue {
     left: AtomicU64,
     changed: Notify,
     commands: mpsc::UnboundedSender<Command>,
-}
-
-/// An export in somebody's hands: nobody else gets it. Settled by [`super::Store::settle`]; dropped, it is waiting again.
-#[must_use = "a claim is settled, or given back by dropping it"]
-pub struct Claim {
-    queue: Arc<Queue>,
-    number: u64,
-    /// There once the claim is handed out.
-    frozen: Option<Frozen>,
-    /// The export as it is now.
-    pub export: Export,
-    /// What is to be sent.
-    pub body: Bytes,
-    settled: bool,
-}
-
-/// What settling a claim needs to know of it.
-pub(super) struct Released {
-    pub(super) queue: Arc<Queue>,
-    pub(super) number: u64,
-    pub(super) id: ExportId,
-    /// Whose it is: the first of its lines.
-    pub(super) profile: Option<ProfileKey>,
-    pub(super) frozen: Frozen,
 }
 
 /// What came of asking for one export by its number.
@@ -202,12 +177,11 @@ impl Queue {
             let record = self.live.db().map(|db| record::read(&db, &key));
             Some(record?.map(|record| record.map(Frozen::part::<Export>)))
         };
-        let (queue, settled) = (self.clone(), false);
         match self.reading(read) {
-            Some(Ok(Some(Some((export, frozen))))) => match frozen.body() {
-                Some(body) => return Some(Claim { queue, number, frozen: Some(frozen), export, body, settled }),
-                None => self.put_aside(number),
-            },
+            Some(Ok(Some(Some((export, frozen))))) => {
+                let mut claim = Claim::new(self.clone(), number, export, Some(frozen));
+                return claim.fill().unwrap_or_default().then_some(claim);
+            }
             Some(Ok(Some(None)) | Err(Unreadable::Damaged)) => self.put_aside(number),
             Some(Err(Unreadable::Failed(error))) => self.fail(&error),
             Some(Ok(None)) | None => self.give_back(number, None),
@@ -233,10 +207,7 @@ impl Queue {
 
     /// Makes all claims before it reads any body: should reading panic, as sled does on some damage, each is given back.
     fn claim(self: &Arc<Self>, exports: Vec<Claimed>) -> Vec<Claim> {
-        let claim = |(number, export, frozen)| {
-            let (queue, body) = (self.clone(), Bytes::new());
-            Claim { queue, number, frozen, export, body, settled: false }
-        };
+        let claim = |(number, export, frozen)| Claim::new(self.clone(), number, export, frozen);
         let mut claims: Vec<Claim> = exports.into_iter().map(claim).collect();
         let mut readable = true;
         claims.retain_mut(|claim| {
@@ -286,7 +257,7 @@ impl Queue {
         self.window().refill(read, from, reached, cuts);
     }
 
-    fn put_aside(self: &Arc<Self>, number: u64) {
+    pub(super) fn put_aside(self: &Arc<Self>, number: u64) {
         // An error means that the writer has ended, and everything with it.
         let _ = self.commands.send(Command::PutAside { queue: self.clone(), number });
     }
@@ -371,6 +342,16 @@ impl Queue {
         }
     }
 
+    /// The database, while there is one.
+    pub(super) fn db(&self) -> Option<sled::Db> {
+        self.live.db()
+    }
+
+    /// A claim is no more.
+    pub(super) fn let_go(&self) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// How many may go before one that is made now: those that nothing holds back, and those that are under way.
     pub fn standing(&self) -> usize {
         self.window().standing()
@@ -426,60 +407,6 @@ impl Queue {
     // A panic elsewhere leaves the window whole: its methods do not call out.
     fn window(&self) -> MutexGuard<'_, Window> {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Claim {
-    /// The export's number: its age among all.
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// Reads what is not in memory; false when that is damaged, and on its way to be put aside.
-    fn fill(&mut self) -> Result<bool, sled::Error> {
-        if self.frozen.is_none() {
-            let key = layout::entry(Table::Schedule, self.queue.destination, self.number);
-            let Some(db) = self.queue.live.db() else { return Ok(false) };
-            self.frozen = match record::read(&db, &key) {
-                // Another may have taken its place since it came into the window.
-                Ok(record) => record.and_then(Frozen::part).map(|(export, frozen)| {
-                    self.export = export;
-                    frozen
-                }),
-                Err(Unreadable::Damaged) => None,
-                Err(Unreadable::Failed(error)) => return Err(error),
-            };
-        }
-        let body = self.frozen.as_ref().and_then(Frozen::body);
-        if body.is_none() {
-            // It stays claimed until that is on disk.
-            self.settled = true;
-            self.queue.put_aside(self.number);
-        }
-        self.body = body.unwrap_or_default();
-        Ok(!self.settled)
-    }
-
-    /// The queue that it is of.
-    pub(super) fn queue(&self) -> &Arc<Queue> {
-        &self.queue
-    }
-
-    /// Parts with what settling needs. The claim is held until the rest is dropped.
-    pub(super) fn release(mut self) -> (Released, Self) {
-        self.settled = true;
-        let frozen = self.frozen.take().expect("a claim is filled before it is handed out");
-        let (id, profile) = (self.export.id, self.export.lines.first().copied());
-        (Released { queue: self.queue.clone(), number: self.number, id, profile, frozen }, self)
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        if !self.settled {
-            self.queue.give_back(self.number, None);
-        }
-        self.queue.held.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

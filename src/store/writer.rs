@@ -14,6 +14,7 @@ use tracing::{error, warn};
 use super::{
     Change, Committed, Counters, Found, StoreError,
     batch::Then,
+    claim::Released,
     files::{Files, Mark},
     flush::Flusher,
     head,
@@ -22,7 +23,7 @@ use super::{
     mend,
     meta::{Entry, Meta},
     open::Opened,
-    queue::{Queue, Released},
+    queue::Queue,
     queues::Queues,
     receipts::{Packed, Receipts, Sweep},
     record::{self, Record, Staged, Unreadable},

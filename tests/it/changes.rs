@@ -298,7 +298,8 @@ async fn destination_is_renamed_at_a_start_too() {
     changing.edit("name = \"partner\"", "name = \"third\"");
     changing.reload();
     postern.post("web", &update("ada", json!({ "version": 2 }))).await;
-    postern.wait_for_metric(&total("third", "delivered"), 1.0).await;
+    // Its member, and the update.
+    postern.wait_for_metric(&total("third", "delivered"), 2.0).await;
     changing.edit("name = \"third\"", "name = \"partner\"\nrenamed_from = \"third\"");
     postern.verb(&["reload"]).refuses(78, "has exports of its own");
     assert_eq!(postern.verb(&["audit", "--json"]).json()["differences"], json!([]));

@@ -53,7 +53,7 @@ fn check_of_a_bad_file_lists_every_problem_with_line_and_key() {
     let pki = Pki::new();
     let postern = Appliance::set_up(&pki).destination("crm", UNREACHABLE).write();
     edit(&postern, r#"admin.listen = "127.0.0.1:0""#, r#"admin.listen = "0.0.0.0:0""#);
-    edit(&postern, r#"plan = "gold""#, r#"plan like "g%""#);
+    edit(&postern, r#"plan = "gold""#, r#"plan occurs "g%""#);
     edit(&postern, "https://", "http://");
     edit(&postern, r#"timeout = "2s""#, r#"timeot = "2s""#);
     let file = postern.config_file();
@@ -66,7 +66,7 @@ fn check_of_a_bad_file_lists_every_problem_with_line_and_key() {
         assert_eq!((code, stdout.as_str()), (78, ""), "{verb_name}: {stderr}");
         for (word, key) in [
             ("0.0.0.0", "admin.listen"),
-            ("like", r#"audience "gold-members".expression.value"#),
+            ("occurs", r#"audience "gold-members".expression.value"#),
             ("http://", r#"destination "crm".endpoint"#),
             ("timeot", r#"destination "crm".timeot"#),
         ] {
