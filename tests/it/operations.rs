@@ -165,6 +165,23 @@ async fn what_a_profile_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn receiver_that_needs_everybody_again() {
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    let mut postern = Appliance::set_up(&pki).destination("crm", &receiver.url()).start().await;
+    for person in ["ada", "bob"] {
+        postern.post("web", &update(person, json!({ "plan": "gold" }))).await;
+    }
+    receiver.wait_for(2).await;
+
+    let done = run(&mut postern, "A receiver needs everybody again", &[]).await;
+
+    assert!(done[0].stdout.contains('2'), "{done:?}");
+    assert_eq!(receiver.wait_for(4).await.len(), 4);
+    assert!(done[2].stdout.contains("done") && done[2].stdout.contains("crm"), "{done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn move_to_a_new_machine() {
     let pki = Pki::new();
     let mut receiver = Receiver::start(&pki).await;
