@@ -270,7 +270,9 @@ impl Walker {
             rate.note(now, queue.left());
             // What waits for one that is held is not waited for by anybody.
             if let Some(Ok(State::Open | State::Throttled { .. })) = self.said.get(id) {
-                room.insert(id.clone(), rate.room(queue.standing(), served.destination.max_in_flight * STANDING_MAX));
+                let a_request = served.destination.batch.as_ref().map_or(1, |batch| batch.max_exports);
+                let most = served.destination.max_in_flight * STANDING_MAX;
+                room.insert(id.clone(), rate.room(queue.standing(), a_request, most));
             }
         }
         self.rates.retain(|id, _| scene.destinations.contains_key(id));

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::{
     AudienceId,
     expression::{Case, Each, End, Expression, IDENTITY_MAP, Make, SetTest, TextTest},
-    value::{Arithmetic, NULL, Set, at, equal, items, order, rank, weight},
+    value::{Arithmetic, NULL, Set, at, equal, heft, items, order, rank, weight},
 };
 use crate::profile::path::Attributes;
 
@@ -34,9 +34,24 @@ impl<'a> Subject<'a> {
     fn at(&self, names: &[String]) -> Cow<'_, Value> {
         let Some((first, rest)) = names.split_first() else { return Cow::Borrowed(&NULL) };
         match first.as_str() {
-            IDENTITY_MAP => at(self.identities, rest),
-            name => self.attributes.get(name).map_or(Cow::Borrowed(&NULL), |value| at(value, rest)),
+            IDENTITY_MAP => self.within(self.identities, rest),
+            name => self.attributes.get(name).map_or(Cow::Borrowed(&NULL), |value| self.within(value, rest)),
         }
+    }
+
+    /// What stands at these names in a value; going through lists is counted.
+    fn within<'v>(&self, value: &'v Value, names: &[String]) -> Cow<'v, Value> {
+        at(value, names, &|effort| self.spend(effort))
+    }
+
+    /// A value that was copied, or is to be; nothing where that is too much.
+    fn counted<'v>(&self, value: Cow<'v, Value>) -> Cow<'v, Value> {
+        if self.spend(heft(&value)) { value } else { Cow::Borrowed(&NULL) }
+    }
+
+    /// Whether a pattern may be looked for in this: that takes longer than comparing.
+    fn spend_on_pattern(&self, text: &str) -> bool {
+        self.spend(text.len() / 8)
     }
 
     /// Whether so much more may be looked at.
@@ -80,7 +95,7 @@ impl<'s> Scope<'s> {
     fn at(&self, number: usize, names: &[String]) -> Cow<'s, Value> {
         match self.inner {
             None => self.subject.at(names),
-            Some((own, item, _)) if own == number => at(item, names),
+            Some((own, item, _)) if own == number => self.subject.within(item, names),
             Some((.., around)) => around.at(number, names),
         }
     }
@@ -92,17 +107,27 @@ impl Expression {
             Self::All(parts) => parts.iter().all(|part| part.holds(scope)),
             Self::Any(parts) => parts.iter().any(|part| part.holds(scope)),
             Self::Not(inner) => !inner.holds(scope),
-            Self::Compare(left, comparison, right) => comparison.holds(&left.value(scope), &right.value(scope)),
+            Self::Compare(left, comparison, right) => {
+                let (left, right) = (left.value(scope), right.value(scope));
+                scope.subject.spend(heft(&left) + heft(&right)) && comparison.holds(&left, &right)
+            }
             Self::In(item, list, wanted) => {
                 let (item, list) = (item.value(scope), list.value(scope));
                 // `notIn` is not the negation of `in`: nothing is said of what is missing.
                 !item.is_null() && !list.is_null() && {
                     let items = items(&list);
-                    scope.subject.spend(items.len()) && items.iter().any(|one| equal(&item, one)) == *wanted
+                    scope.subject.spend(weight(&list) + heft(&item))
+                        && items.iter().any(|one| equal(&item, one)) == *wanted
                 }
             }
-            Self::Text(test, text, other, case) => test.holds(&text.value(scope), &other.value(scope), *case),
-            Self::Matches(text, pattern) => text.value(scope).as_str().is_some_and(|text| pattern.is_in(text)),
+            Self::Text(test, text, other, case) => {
+                let (text, other) = (text.value(scope), other.value(scope));
+                scope.subject.spend(heft(&text) + heft(&other)) && test.holds(&text, &other, *case)
+            }
+            Self::Matches(text, pattern) => {
+                let text = text.value(scope);
+                text.as_str().is_some_and(|text| scope.subject.spend_on_pattern(text) && pattern.is_in(text))
+            }
             Self::IsNull(inner, wanted) => inner.value(scope).is_null() == *wanted,
             Self::Sets(test, left, right) => {
                 sets(*test, &left.value(scope), &right.value(scope), scope) == Some(Value::Bool(true))
@@ -129,17 +154,22 @@ impl Expression {
     fn value<'v>(&'v self, scope: &Scope<'v>) -> Cow<'v, Value> {
         match self {
             Self::Literal(value) => Cow::Borrowed(value),
-            Self::List(parts) => owned(Value::Array(parts.iter().map(|part| part.value(scope).into_owned()).collect())),
+            // Counted one by one: lists of lists by way of `let` double.
+            Self::List(parts) => {
+                let part = |part: &'v Expression| scope.subject.counted(part.value(scope)).into_owned();
+                owned(Value::Array(parts.iter().map(part).collect()))
+            }
             Self::Path(number, names) => scope.at(*number, names),
             Self::Member(inner, names) => match inner.value(scope) {
-                Cow::Borrowed(value) => at(value, names),
-                Cow::Owned(value) => owned(at(&value, names).into_owned()),
+                Cow::Borrowed(value) => scope.subject.within(value, names),
+                Cow::Owned(value) => owned(scope.subject.counted(scope.subject.within(&value, names)).into_owned()),
             },
             Self::If(parts) => parts[if parts[0].holds(scope) { 1 } else { 2 }].value(scope),
             Self::Reckon(left, arithmetic, right) => owned(arithmetic.reckon(&left.value(scope), &right.value(scope))),
             Self::Group(text, pattern, group) => {
                 let text = text.value(scope);
-                let matched = text.as_str().and_then(|text| pattern.group(text, *group));
+                let text = text.as_str().filter(|text| scope.subject.spend_on_pattern(text));
+                let matched = text.and_then(|text| pattern.group(text, *group));
                 owned(matched.map_or(Value::Null, Value::from))
             }
             Self::Sets(test @ SetTest::Intersection, left, right) => {
@@ -147,7 +177,11 @@ impl Expression {
             }
             Self::Made(make, inner) => owned(make.of(&inner.value(scope), scope.subject)),
             Self::Get(map, key) => match key.value(scope).as_str() {
-                Some(key) => owned(map.value(scope).get(key).cloned().unwrap_or_default()),
+                Some(key) => {
+                    let map = map.value(scope);
+                    let found = map.get(key).map(Cow::Borrowed).unwrap_or_default();
+                    owned(scope.subject.counted(found).into_owned())
+                }
                 None => Cow::Borrowed(&NULL),
             },
             Self::Each(each, list, _, of_item) if !matches!(each, Each::Exists | Each::Forall) => {
@@ -156,7 +190,8 @@ impl Expression {
             Self::Ends(end, list, by, count) => owned(ends(*end, items(&list.value(scope)), by, *count, scope)),
             Self::Let(value, _, body) => {
                 let value = value.value(scope);
-                owned(body.value(&scope.open(&value)).into_owned())
+                let scope = scope.open(&value);
+                owned(scope.subject.counted(body.value(&scope)).into_owned())
             }
             test => owned(Value::Bool(test.holds(scope))),
         }
@@ -231,8 +266,13 @@ impl Make {
                 let mut seen = Set::default();
                 items(value).iter().filter(|item| seen.insert(item)).cloned().collect()
             }
-            (Self::Head, value) => items(value).first().cloned().unwrap_or_default(),
-            (Self::Keys, Value::Object(members)) => members.keys().map(String::as_str).collect(),
+            (Self::Head, value) => {
+                let first = items(value).first().map(Cow::Borrowed).unwrap_or_default();
+                subject.counted(first).into_owned()
+            }
+            (Self::Keys, Value::Object(members)) if subject.spend(members.len()) => {
+                members.keys().map(String::as_str).collect()
+            }
             (Self::Values, Value::Object(members)) if subject.spend(weight(value)) => {
                 members.values().cloned().collect()
             }

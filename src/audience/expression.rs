@@ -168,8 +168,11 @@ impl Expression {
             Self::Each(Each::Exists | Each::Forall, ..) => Kind::Boolean,
             Self::Each(..) => Kind::Other,
             Self::Let(_, _, body) => body.kind(),
-            Self::If(parts) if parts[1].kind() == parts[2].kind() => parts[1].kind(),
-            Self::If(_) => Kind::Any,
+            // Each is asked once: one in another would double it.
+            Self::If(parts) => {
+                let (then, otherwise) = (parts[1].kind(), parts[2].kind());
+                if then == otherwise { then } else { Kind::Any }
+            }
         }
     }
 

@@ -4,8 +4,8 @@ use std::fmt;
 
 use regex::{Regex, RegexBuilder};
 
-/// Largest compiled pattern, in bytes: a pattern of a line has a hundredth of it.
-const COMPILED_BYTES_MAX: usize = 1 << 20;
+/// Largest compiled pattern, in bytes: a pattern of a line has a tenth of it. Looking for it takes its size times the text's at worst.
+const COMPILED_BYTES_MAX: usize = 128 << 10;
 
 /// A compiled pattern. Its `Display` is the text it was compiled from.
 #[derive(Clone, Debug)]

@@ -371,6 +371,41 @@ fn rule_of_loops_within_loops_is_given_up() {
 }
 
 #[test]
+fn work_beside_the_items_of_a_loop_is_counted_too() {
+    let orders: Vec<Value> = (0..1500).map(|price| json!({"price": price})).collect();
+    let value = json!({"orders": orders, "x": 1, "big": "y".repeat(60_000), "map": {"k": orders}});
+    let many: Attributes = serde_json::from_value(value).unwrap();
+    let is_in = |_: &AudienceId| false;
+    let subject = Subject::new(&many, &Value::Null, &is_in);
+    let doubled: String = (1..31).map(|n| format!("let X{n} = [X{}, X{0}] in (", n - 1)).collect();
+    let doubled = format!("let X0 = [x, x] in ({doubled}X30.count() > 5{}", ")".repeat(31));
+
+    for rule in [
+        // Each once a loop, each as long as the loop: some without a limit would take minutes, and the memory of the machine.
+        "exists A from orders where exists B from orders where orders.price.head() = -1",
+        "exists A from orders where orders.nothing.head() = -1",
+        "orders[^.orders = 1].count() > 0",
+        "exists A from orders where map.get(\"k\").head().price = -1",
+        "exists A from orders where exists B from orders where big.contains(\"z\")",
+        "exists A from orders where big.matches(\"z\")",
+        "exists A from orders where \"z\" in [big]",
+        &doubled,
+    ] {
+        assert_eq!(Rule::parse(rule).unwrap().matches(&subject), None, "{rule}");
+    }
+    assert_eq!(
+        Rule::parse("orders.price.max() = 1499 and big.matches(\"^y+$\")").unwrap().matches(&subject),
+        Some(true)
+    );
+}
+
+#[test]
+fn what_stands_in_branches_of_branches_is_read_at_once() {
+    let rule = format!("{}b = 1{}", "if (a = 1, ".repeat(60), ", c = 1)".repeat(60));
+    assert!(!holds(&rule));
+}
+
+#[test]
 fn rule_reads_each_path_once_sorted_and_keeps_its_text() {
     let text = "b.c = 1  and a in [1] or not b.c = a and d.isNull() or 1 = 1 or identityMap.keys().count() > o[x = ^.y].z.head()";
     let rule = Rule::parse(text).unwrap();

@@ -171,14 +171,19 @@ pub(super) fn items(value: &Value) -> &[Value] {
 }
 
 /// What stands at these names: of a list, what stands there in each of its items, as a list; `null` where nothing does.
-pub(super) fn at<'v>(value: &'v Value, names: &[String]) -> Cow<'v, Value> {
+/// `spend` says whether so much may be looked at, too; where it may not, nothing stands there.
+pub(super) fn at<'v>(value: &'v Value, names: &[String], spend: &dyn Fn(usize) -> bool) -> Cow<'v, Value> {
     let Some((name, rest)) = names.split_first() else { return Cow::Borrowed(value) };
     match value {
-        Value::Object(members) => members.get(name).map_or(Cow::Borrowed(&NULL), |member| at(member, rest)),
+        Value::Object(members) => members.get(name).map_or(Cow::Borrowed(&NULL), |member| at(member, rest, spend)),
         Value::Array(list) => {
             let mut found = Vec::new();
             for item in list {
-                match at(item, names).into_owned() {
+                let one = at(item, names, spend);
+                if !spend(weight(&one)) {
+                    return Cow::Borrowed(&NULL);
+                }
+                match one.into_owned() {
                     Value::Null => {}
                     Value::Array(inner) => found.extend(inner),
                     one => found.push(one),
@@ -198,6 +203,11 @@ pub(super) fn weight(value: &Value) -> usize {
         Value::String(text) => 1 + text.len() / 64,
         _ => 1,
     }
+}
+
+/// As [`weight`], of what is looked at in its place: a number, or a text of a line, costs nothing beside the item that it is of.
+pub(super) fn heft(value: &Value) -> usize {
+    weight(value) - 1
 }
 
 /// A set of values: what is equal has one text. Numbers are written so that `1` and `1.0` are the same.

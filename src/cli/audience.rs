@@ -38,6 +38,7 @@ pub(super) enum AudienceVerb {
 #[derive(Args)]
 pub(super) struct Try {
     /// The expression, in PQL
+    #[arg(allow_hyphen_values = true)]
     pql: String,
     /// A file with a profile: attributes, and identityMap and segmentMembership as exports show them; `-` reads standard input
     #[arg(long, value_name = "FILE")]

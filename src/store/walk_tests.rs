@@ -182,6 +182,30 @@ async fn walk_goes_on_behind_its_cursor_passes_damage_and_leaves_those_who_came_
 }
 
 #[tokio::test]
+async fn slice_that_takes_long_to_decide_is_short() {
+    let dir = tempfile::tempdir().unwrap();
+    let owner = open(dir.path());
+    for person in 0..5 {
+        send_quietly(&owner.store(), person).await;
+    }
+    let walk = Walk::new(Errand::Evaluate, Cause::Person, at(0));
+    owner.store().owe(walk.clone()).await.unwrap();
+    let (mut visited, mut is_owed) = (vec![], true);
+    while is_owed {
+        let review = |_: &Errand, _: &[u8]| {
+            std::thread::sleep(std::time::Duration::from_millis(60));
+            None
+        };
+        let step = owner.store().walk_on(walk.id, 64, BTreeMap::new(), at(1), review).await.unwrap().unwrap();
+        is_owed = step.walk.is_owed();
+        visited.push(step.walk.visited);
+    }
+
+    assert_eq!(visited, [1, 2, 3, 4, 5]);
+    owner.close();
+}
+
+#[tokio::test]
 async fn those_that_ended_long_ago_are_let_go_of() {
     let dir = tempfile::tempdir().unwrap();
     let owner = open(dir.path());

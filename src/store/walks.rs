@@ -5,7 +5,11 @@
 //! the last profile whose change is on disk. What is known changes in one commit with the walks that follow from that, so none is
 //! forgotten and none is owed twice.
 
-use std::{collections::BTreeMap, ops::Bound};
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    time::{Duration, Instant},
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -23,6 +27,10 @@ use crate::{
         known::{Known, KnownMapping},
     },
 };
+
+/// What is decided of the profiles of a slice takes no longer, but for the last of them: updates wait meanwhile, and a rule may
+/// take its time.
+const DECIDED_WITHIN: Duration = Duration::from_millis(50);
 
 /// A profile that was met and its snapshot; none where that is damaged.
 type Met = (ProfileKey, Option<Vec<u8>>);
@@ -82,7 +90,7 @@ impl Store {
     }
 
     /// Takes a walk on by `most` profiles at most, and ends it behind the last one. `review` decides of each snapshot what
-    /// is made of it; once exports to a destination have taken its `room`, the rest is for the next time.
+    /// is made of it; once exports to a destination have taken its `room`, or deciding has taken long, the rest is for the next time.
     /// `None` when there is no such walk.
     ///
     /// # Errors
@@ -241,12 +249,19 @@ impl Writer<'_> {
             records.push((key, self.read(&layout::profile(&key))?));
         }
         let is_last = records.len() < most;
-        let mut is_cut = false;
+        let (mut is_cut, mut deciding) = (false, Duration::ZERO);
         for (key, record) in records {
+            if deciding >= DECIDED_WITHIN {
+                is_cut = true;
+                break;
+            }
             walk.visited += 1;
             walk.cursor = Some(key);
             let Some(record) = record else { continue };
-            let Some(change) = review(&walk.errand, &record.payload) else { continue };
+            let began = Instant::now();
+            let change = review(&walk.errand, &record.payload);
+            deciding += began.elapsed();
+            let Some(change) = change else { continue };
             self.count_members(&change.members)?;
             for export in &change.exports {
                 *made.entry(export.destination.clone()).or_default() += 1;

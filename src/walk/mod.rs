@@ -130,12 +130,14 @@ impl Walk {
         self.end.is_none()
     }
 
-    /// What it leaves to be done where its destination, `old`, is called otherwise now: it ends with that name.
+    /// What it leaves to be done where its destination, `old`, is called otherwise now: it ends with that name, and what follows
+    /// goes on where it was, for the receiver is the same.
     pub fn renamed(&self, old: &DestinationId, new: &DestinationId, now: Timestamp) -> Option<Self> {
         match &self.errand {
             Errand::Backfill { destination, audiences } if self.is_owed() && destination == old => {
                 let errand = Errand::Backfill { destination: new.clone(), audiences: audiences.clone() };
-                Some(Self::new(errand, self.cause, now))
+                let Self { began, cursor, visited, made, .. } = *self;
+                Some(Self { began, cursor, visited, made, ..Self::new(errand, self.cause, now) })
             }
             Errand::Backfill { .. } | Errand::Evaluate => None,
         }

@@ -14,9 +14,6 @@ const RATE_OVER: Duration = Duration::from_secs(1);
 /// A queue takes what is sent in this part of a second: the rest of the second is for what is in flight, and for a
 /// receiver that grows slower.
 const FILLED_FOR: f64 = 0.4;
-/// So many may always stand there, or nothing would ever be sent and known.
-const EXPORTS_MIN: usize = 1;
-
 /// How fast a queue is sent.
 #[derive(Debug, Default)]
 pub struct Rate {
@@ -47,11 +44,13 @@ impl Rate {
         after.saturating_sub(*before) as f64 / to.since(*from).max(RATE_OVER / 4).as_secs_f64()
     }
 
-    /// How many exports of a walk a queue has room for, in which so many stand, and which takes so many at most.
-    pub fn room(&self, standing: usize, most: usize) -> usize {
+    /// How many exports of a walk a queue has room for, in which so many stand, and which takes so many at most. What goes in
+    /// one request may always stand there, or nothing would ever be sent and known: fewer would wait for others to go with.
+    pub fn room(&self, standing: usize, a_request: usize, most: usize) -> usize {
         // A float is cut at the bounds of an integer.
         let filled = (self.a_second() * FILLED_FOR) as usize;
-        filled.clamp(EXPORTS_MIN, most.max(EXPORTS_MIN)).saturating_sub(standing)
+        let least = a_request.max(1);
+        filled.clamp(least, most.max(least)).saturating_sub(standing)
     }
 }
 
@@ -77,7 +76,7 @@ mod tests {
                 if millis % 20 == 0 {
                     let now = Timestamp::from_millis(millis as i64);
                     rate.note(now, left);
-                    standing += rate.room(standing, 256);
+                    standing += rate.room(standing, 1, 256);
                     prop_assert!(standing as u64 * millis_each <= 1000, "{standing} stand before a fresh one");
                 }
             }
@@ -90,11 +89,11 @@ mod tests {
     fn room_follows_what_was_sent_and_a_clock_that_is_set_back_starts_anew() {
         let at = Timestamp::from_millis;
         let mut rate = Rate::default();
-        assert_eq!(rate.room(0, 256), EXPORTS_MIN);
+        assert_eq!((rate.room(0, 1, 256), rate.room(30, 100, 64)), (1, 70));
         (0..=20).for_each(|tick| rate.note(at(tick * 100), tick as u64 * 10));
-        assert_eq!([0, 10, 100].map(|standing| rate.room(standing, 256)), [40, 30, 0]);
-        assert_eq!(rate.room(0, 8), 8);
+        assert_eq!([0, 10, 100].map(|standing| rate.room(standing, 1, 256)), [40, 30, 0]);
+        assert_eq!(rate.room(0, 1, 8), 8);
         rate.note(at(0), 500);
-        assert_eq!((rate.room(0, 256), rate.samples.len()), (EXPORTS_MIN, 1));
+        assert_eq!((rate.room(0, 1, 256), rate.samples.len()), (1, 1));
     }
 }

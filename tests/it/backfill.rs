@@ -465,3 +465,49 @@ async fn fresh_while_members_are_exported(members: usize, answer_after: Duration
     // Nothing but the receiver slows it down: half of what that takes at most.
     assert!(a_second > 2.0 / answer_after.as_secs_f64(), "{a_second} a second");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backfill_goes_on_where_it_was_when_its_destination_is_called_otherwise() {
+    const MEMBERS: usize = 40;
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    let postern = Appliance::set_up(&pki).backfill_rate(5).destination("crm", &receiver.url()).start().await;
+    gold_members(&postern, MEMBERS).await;
+    postern.wait_for_exports("crm", [0, MEMBERS as u32, 0]).await;
+    receiver.take_requests();
+
+    assert_eq!(postern.ask(Method::POST, "/v1/destinations/crm/backfill", None).await.0, 200);
+    receiver.wait_for(8).await;
+    reload_with(&postern, "name = \"crm\"", "name = \"partner\"\nrenamed_from = \"crm\"");
+    reload_with(&postern, "rate = 5\n", "rate = 1000\n");
+    let walks = all_ended(&postern).await;
+    assert!(postern.drains("partner", Duration::from_secs(20)).await);
+
+    let (exports, _) = by_person(&receiver.take_requests());
+    assert_eq!(exports.len(), MEMBERS, "each is exported");
+    let twice = exports.values().filter(|keys| keys.len() > 1).count();
+    // What was visited while the name changed.
+    assert!(twice <= 2, "{twice} members were exported twice");
+    let said: Vec<_> =
+        walks.iter().map(|walk| (walk["destination"].as_str(), walk["state"].as_str().unwrap())).collect();
+    assert_eq!(said, [(Some("crm"), "cancelled"), (Some("partner"), "done")]);
+    assert_eq!((&walks[1]["total"], &walks[1]["done"]), (&json!(MEMBERS), &json!(MEMBERS)));
+    postern.verb(&["audit"]).succeeds();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backfill_fills_batches_and_does_not_wait_for_each_of_its_exports() {
+    let pki = Pki::new();
+    let receiver = Receiver::start(&pki).await;
+    let set_up = Appliance::set_up(&pki).with("batch = { max_exports = 100, max_wait = \"5s\" }");
+    let postern = set_up.destination("crm", &receiver.url()).start().await;
+    gold_members(&postern, 300).await;
+    postern.wait_for_exports("crm", [0, 300, 0]).await;
+
+    let begun = Instant::now();
+    postern.verb(&["backfill", "crm"]).succeeds();
+    let took = begun.elapsed();
+    postern.wait_for_exports("crm", [0, 600, 0]).await;
+
+    assert!(took < Duration::from_secs(20), "300 members, 1000 a second: {took:?}");
+}
