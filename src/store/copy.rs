@@ -17,6 +17,7 @@ use super::{
 use crate::{
     clock::Timestamp,
     export::{Cause, DeadLetter, Export},
+    walk::{End, Errand, Walk},
 };
 
 /// Operations in one batch; see the writer.
@@ -33,7 +34,7 @@ pub(super) enum Mode {
     /// What reads; the counters are made to agree.
     WhatReads,
     /// The same of a store that fell back to an older state: what waited then may have been delivered since, so it becomes
-    /// dead letters at this instant, for a person to look at. An older state never goes out after a newer one.
+    /// dead letters at this instant, for a person to look at, and backfills end. An older state never goes out after a newer one.
     Older(Timestamp),
 }
 
@@ -107,10 +108,11 @@ fn copy(from: &sled::Db, to: &sled::Db, mode: Mode, progress: &mut dyn FnMut(u64
             // Without it an export more may wait; with one that is older than what waits, exports would go out of order.
             Met::Record(_) | Met::Damaged if key[0] == layout::PLACES[0] && mode != Mode::Whole => return Ok(()),
             Met::Record(payload) => {
-                let letter = match mode {
-                    Mode::Older(now) => letter(key, payload, now),
-                    Mode::Whole | Mode::WhatReads => None,
+                let (letter, walk) = match mode {
+                    Mode::Older(now) => (letter(key, payload, now), ended_backfill(key, payload, now)),
+                    Mode::Whole | Mode::WhatReads => (None, None),
                 };
+                let payload = walk.as_deref().unwrap_or(payload);
                 let staged = match &letter {
                     Some((key, letter, frozen)) => {
                         record::put(&mut copy.batch, key, &[letter, frozen.as_bytes()], None)
@@ -177,6 +179,16 @@ fn letter(key: &[u8], payload: &[u8], now: Timestamp) -> Option<(Vec<u8>, Vec<u8
     let (export, frozen) = Frozen::part::<Export>(record)?;
     let letter = DeadLetter { export, at: now, cause: Cause::Salvaged };
     Some((key, head::encode(&letter), frozen))
+}
+
+/// The record of a backfill that is owed, ended: what it would export may be older than what was delivered since.
+fn ended_backfill(key: &[u8], payload: &[u8], now: Timestamp) -> Option<Vec<u8>> {
+    let mut walk: Walk = serde_json::from_slice(payload).ok().filter(|_| key.starts_with(layout::WALKS))?;
+    if !walk.is_owed() || walk.errand == Errand::Evaluate {
+        return None;
+    }
+    walk.end = Some(End { at: now, cancelled: Some("the store fell back to an older state".to_owned()) });
+    Some(serde_json::to_vec(&walk).expect("a walk has text keys only"))
 }
 
 /// The counters of the copy: those of the store, as far as they agree with what there is.

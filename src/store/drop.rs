@@ -80,7 +80,7 @@ impl Store {
         self.wish(move |writer| writer.drop_letter(destination, number)).await
     }
 
-    /// Drops all exports that wait for a destination at this moment. Those in flight are waited for, 70 seconds at
+    /// Drops all exports that wait for a destination at this moment; what is made later takes the place of none of them. Those in flight are waited for, 70 seconds at
     /// most after the last of the others is gone; what is to be tried again then is dropped too. Safe to repeat.
     ///
     /// # Errors
@@ -89,10 +89,17 @@ impl Store {
         &self,
         destination: &DestinationId,
     ) -> impl Future<Output = Result<Discarded, StoreError>> + Send + use<> {
-        let (store, queue) = (self.clone(), self.known(destination));
+        let store = self.clone();
         // At this moment, whenever the work begins.
-        let to = queue.as_ref().map_or(0, |queue| queue.synced());
-        async move { store.discard_to(&queue?, to).await }
+        let begun = self.known(destination).and_then(|queue| {
+            let number = queue.destination();
+            Ok((queue, self.send_wish(move |writer| Ok(writer.end_places(number)))?))
+        });
+        async move {
+            let (queue, told) = begun?;
+            let to = store.granted(told).await?;
+            store.discard_to(&queue, to).await
+        }
     }
 
     async fn discard_to(&self, queue: &Arc<Queue>, to: u64) -> Result<Discarded, StoreError> {

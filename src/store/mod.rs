@@ -281,6 +281,7 @@ impl StoreOwner {
             space: space.clone(),
             receipts: keeping.receipts,
             queues: queues.clone(),
+            renamed: Default::default(),
             commands: commands.clone(),
         };
         let dir = shared.files.dir().display().to_string();

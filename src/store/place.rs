@@ -176,6 +176,15 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// Lets nobody take the place of what was made for a destination up to now; returns the last number.
+    pub(super) fn end_places(&mut self, destination: u32) -> u64 {
+        let last = self.meta.last_number;
+        if let Some(counted) = self.meta.entry_numbered(destination).filter(|counted| counted.placed_to > 0) {
+            counted.placed_from = last + 1;
+        }
+        last
+    }
+
     /// The number that stands under a key of table `l`, as staged.
     fn last(&self, place: &[u8]) -> Result<Option<u64>, Failure> {
         if let Some(staged) = self.slice.places.get(place) {

@@ -186,6 +186,28 @@ async fn what_waits_from_while_it_was_off_stays() {
     owner.close();
 }
 
+/// A destination that is gone may come back while what waited for it is being dropped.
+#[tokio::test]
+async fn what_is_made_after_all_was_discarded_takes_the_place_of_nothing_that_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let owner = open(dir.path());
+    let store = owner.store();
+    send_as(&store, 0, 1, 1, Coalesce::All).await;
+
+    let discarding = store.discard(&destination(0));
+    send_as(&store, 0, 2, 1, Coalesce::All).await;
+    send_as(&store, 0, 3, 1, Coalesce::All).await;
+    let Discarded { dropped, stayed } = discarding.await.unwrap();
+
+    let waiting = store.waiting(&destination(0), 0, 9).unwrap();
+    let made: Vec<Timestamp> = waiting.iter().map(|(_, export)| export.as_ref().unwrap().id.made_at()).collect();
+    assert_eq!((made, dropped, stayed), (vec![at(3)], 1, 0));
+    let counters = store.counters().await.unwrap();
+    assert_eq!((counted(&counters).superseded, counters.differences()), (1, vec![]));
+    owner.close();
+    assert!(upkeep::check(dir.path(), &mut |_, _| {}).unwrap().is_whole());
+}
+
 /// What is read from disk meanwhile may be older than what took its place: it is read again when it is claimed.
 #[test]
 fn place_is_lent_to_newer_exports_and_comes_back_when_the_last_is_synced() {

@@ -287,8 +287,8 @@ impl Queue {
 
     /// True when claiming requests at `now` may find something.
     pub fn has_batches(&self, now: Timestamp, batching: &Batching) -> bool {
-        let window = self.window();
-        room_to_refill(&window).is_some() || window.next_together(now, batching).is_some_and(|due| due <= now)
+        let mut window = self.window();
+        room_to_refill(&window).is_some() || window.has_together(now, batching)
     }
 
     /// As [`Queue::next_due`], where exports go together.

@@ -3,11 +3,18 @@
 //! An update that was decided before all know the new name still makes exports for the old one: until that is introduced
 //! again, they are the renamed one's.
 
+use std::{collections::BTreeMap, sync::PoisonError};
+
 use super::{
-    Store, StoreError, layout, record,
-    writer::{Failure, Writer},
+    Store, StoreError, layout,
+    meta::Meta,
+    record,
+    writer::{Failure, Shared, Writer},
 };
 use crate::destination::DestinationId;
+
+/// What destinations are called now, by what they were called before.
+pub(super) type Renames = BTreeMap<DestinationId, DestinationId>;
 
 /// What came of renaming a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +36,14 @@ impl Store {
         let (old, new) = (old.clone(), new.clone());
         self.wish(move |writer| writer.rename(&old, &new)).await
     }
+}
+
+/// What the writer before knew, as far as it was on disk when the store failed.
+pub(super) fn as_left(shared: &Shared, meta: &Meta) -> Renames {
+    let mut renamed = shared.renamed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let is_there = |id: &DestinationId| meta.destinations.contains_key(id);
+    renamed.retain(|old, new| !is_there(old) && is_there(new));
+    renamed
 }
 
 impl Writer<'_> {
@@ -65,9 +80,18 @@ impl Writer<'_> {
             self.group.made.insert(new.clone(), made);
         }
         self.group.renamed.push((number, new.clone()));
-        self.renamed.remove(new);
-        self.renamed.insert(old.clone(), new.clone());
+        self.rename_in_memory(|renamed| {
+            renamed.values_mut().filter(|called| *called == old).for_each(|called| called.clone_from(new));
+            renamed.remove(new);
+            renamed.insert(old.clone(), new.clone());
+        });
         Ok(Renamed::Done)
+    }
+
+    /// Changes what is known of names, also for the writer that comes after a failure.
+    pub(super) fn rename_in_memory(&mut self, change: impl FnOnce(&mut Renames)) {
+        change(&mut self.renamed);
+        self.shared.renamed.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&self.renamed);
     }
 
     /// What a destination is called now.

@@ -153,3 +153,25 @@ async fn renamed_all_the_time(round: usize) -> DestinationCounters {
     assert!(upkeep::check(dir.path(), &mut |_, _| {}).unwrap().is_whole());
     counted
 }
+
+/// The plan before may be in force still when the store fails, and is mended.
+#[tokio::test]
+async fn what_is_made_for_the_old_name_is_the_renamed_ones_after_the_store_was_mended_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let owner = open(dir.path());
+    let (store, old, new) = (owner.store(), destination(0), named("partner"));
+    send(&store, 0, 1, 1).await;
+    assert_eq!(store.rename(&old, &new).await.unwrap(), Renamed::Done);
+
+    assert!(store.live.fail(Health::Failed));
+    store.commands.send(Command::Failed).unwrap();
+    while !store.is_healthy() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    send(&store, 1, 2, 1).await;
+
+    let counters = store.counters().await.unwrap();
+    assert_eq!((counters.destinations.get(&old), counters.destinations[&new].waiting), (None, 2));
+    assert_eq!(store.queue(&new).unwrap().claim_due(at(3), 9).len(), 2);
+    owner.close();
+}

@@ -139,6 +139,31 @@ async fn what_is_known_is_kept_with_its_walks_over_a_copy_and_until_it_is_known_
     owner.close();
 }
 
+/// What it would export may be older than what was delivered since.
+#[tokio::test]
+async fn backfill_does_not_go_on_in_a_store_that_fell_back_to_an_older_state() {
+    for (falls_back, owed) in [(false, [true, true]), (true, [true, false])] {
+        let dir = tempfile::tempdir().unwrap();
+        let owner = open(dir.path());
+        let crm = Errand::Backfill { destination: destination(0), audiences: vec!["gold".parse().unwrap()] };
+        for walk in [Walk::new(Errand::Evaluate, Cause::Rules, at(1)), Walk::new(crm, Cause::Mapping, at(1))] {
+            owner.store().owe(walk).await.unwrap();
+        }
+        owner.close();
+        if falls_back {
+            std::fs::write(dir.path().join("mark"), "").unwrap();
+        }
+
+        drop(upkeep::salvage(dir.path(), upkeep::Basis::AsItIs, at(3), &mut |_, _| {}).unwrap());
+
+        let owner = open(dir.path());
+        let walks = owner.store().walks().await.unwrap();
+        assert_eq!(walks.iter().map(Walk::is_owed).collect::<Vec<_>>(), owed);
+        owner.close();
+        assert!(upkeep::check(dir.path(), &mut |_, _| {}).unwrap().is_whole());
+    }
+}
+
 #[tokio::test]
 async fn walk_goes_on_behind_its_cursor_passes_damage_and_leaves_those_who_came_later() {
     let dir = tempfile::tempdir().unwrap();

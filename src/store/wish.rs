@@ -87,7 +87,7 @@ impl Store {
 impl Writer<'_> {
     /// Stages the number of a destination that has none.
     fn introduce(&mut self, destination: &DestinationId) -> super::meta::Entry {
-        self.renamed.remove(destination);
+        self.rename_in_memory(|renamed| drop(renamed.remove(destination)));
         if !self.meta.destinations.contains_key(destination) {
             let number = self.meta.number_of(destination);
             self.put(&layout::name(number), &[destination.as_str().as_bytes()], None);

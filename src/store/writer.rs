@@ -27,11 +27,12 @@ use super::{
     queues::Queues,
     receipts::{Packed, Receipts, Sweep},
     record::{self, Record, Staged, Unreadable},
+    rename::{self, Renames},
     space::Space,
     syncer::{Group, Syncer},
 };
 use crate::{
-    destination::{DestinationId, Standing},
+    destination::Standing,
     export::Next,
     metrics,
     profile::{ProfileKey, Refusal, identity::Identity},
@@ -95,6 +96,8 @@ pub(super) struct Shared {
     pub(super) space: Arc<Space>,
     pub(super) receipts: Receipts,
     pub(super) queues: Arc<Queues>,
+    /// What destinations were called before, for the writer that comes after a failure.
+    pub(super) renamed: Mutex<Renames>,
     /// To the writer itself.
     pub(super) commands: mpsc::UnboundedSender<Command>,
 }
@@ -181,7 +184,7 @@ pub(super) struct Writer<'s> {
     /// How many are in each audience, as far as that was asked for.
     pub(super) members: HashMap<String, u64>,
     /// Destinations by the names that they had, as long as somebody may know them by those.
-    pub(super) renamed: BTreeMap<DestinationId, DestinationId>,
+    pub(super) renamed: Renames,
 }
 
 /// What goes into the next atomic batch.
@@ -208,6 +211,7 @@ impl<'s> Writer<'s> {
         flushing: &'s Mutex<()>,
         to_syncer: SyncSender<Group>,
     ) -> Self {
+        let renamed = rename::as_left(shared, &meta);
         Self {
             db,
             meta,
@@ -216,7 +220,7 @@ impl<'s> Writer<'s> {
             to_syncer,
             slice: Slice::default(),
             members: HashMap::new(),
-            renamed: BTreeMap::new(),
+            renamed,
             group: Group::default(),
             sweep: Sweep::default(),
         }

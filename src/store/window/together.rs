@@ -43,7 +43,9 @@ struct Gathered {
 impl Window {
     /// Hands out what goes as one request at `now`; nothing while the first waits for others still.
     pub(in crate::store) fn claim_together(&mut self, now: Timestamp, batching: &Batching) -> Option<Together> {
-        let first = self.due(now)?;
+        let due = self.due(now);
+        self.pass(due);
+        let first = due?;
         let kept = self.kept.contains_key(&first);
         let numbers = match kept {
             true => self.kept[&first].numbers.clone(),
@@ -54,6 +56,13 @@ impl Window {
         };
         let claimed = numbers.into_iter().filter_map(|number| self.claim(number)).collect();
         Some(Together { claimed, kept })
+    }
+
+    /// Whether something may go out as a request at `now`.
+    pub(in crate::store) fn has_together(&mut self, now: Timestamp, batching: &Batching) -> bool {
+        let due = self.due(now);
+        self.pass(due);
+        self.next_together(now, batching).is_some_and(|due| due <= now)
     }
 
     /// When something may go out as a request, as seen at `now`, and as far as that is a matter of time.
@@ -269,6 +278,21 @@ mod tests {
         let together = window.claim_together(at(30), &all).unwrap();
         let numbers: Vec<u64> = together.claimed.iter().map(|(number, ..)| *number).collect();
         assert_eq!((numbers, together.kept, window.kept().count()), (vec![1, 3], false, 0));
+    }
+
+    /// A newer export may have taken its place in each group, and another has it again before that one is synced.
+    #[test]
+    fn one_that_the_sender_waits_for_is_lent_to_newer_exports_no_more() {
+        let all = batching(9, 100_000, 0);
+        for asks in [
+            |window: &mut Window, all| window.has_together(at(9), all),
+            |window: &mut Window, all| window.claim_together(at(9), all).is_some(),
+        ] {
+            let mut window = window(&[0]);
+            assert!(window.reserve(1) && window.reserve(1), "nobody waits for it yet");
+            assert!(!asks(&mut window, &all));
+            assert!(!window.reserve(1));
+        }
     }
 
     #[test]
