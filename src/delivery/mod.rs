@@ -49,7 +49,6 @@ use control::{ORDERS_MAX, Order};
 use expiry::Expiry;
 use figures::Figures;
 use gate::{Allowance, Gate};
-use pace::Pace;
 use rotation::Rotation;
 use sender::{Ended, Met, Sender};
 use shown::Shown;
@@ -77,7 +76,7 @@ pub struct Worker {
     clock: Clock,
     gate: Gate,
     /// None: it may be sent to as fast as it answers.
-    pace: Option<Pace>,
+    pace: Option<pace::Shared>,
     orders: mpsc::Receiver<Order>,
     /// Wishes that are being written down.
     keeping: JoinSet<()>,
@@ -115,11 +114,11 @@ impl Worker {
         let gate = gate_as_left(&destination, &store, sender.fingerprint(), &clock);
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);
         let (in_use, shown) = watch::channel(sender.clone());
+        let pace = sender.pace.clone();
         let control = Control { orders, sender: shown };
         let rotation = Rotation::new(destination.id().clone(), sender, before, clock.clone())?;
         let (expiry, look_at, figures, keeping) = Default::default();
         let shown = Shown::new(destination.id().clone());
-        let pace = destination.max_rate.map(|rate| Pace::new(rate, clock.now()));
         let (last_delivery, last_failure) = (None, None);
         let worker = Self {
             destination,
@@ -193,7 +192,7 @@ impl Worker {
         let (queue, max, batch) = (self.queue.clone(), self.destination.max_in_flight, self.destination.batch);
         let exports = batch.map_or(1, |batch| batch.max_exports);
         let unsettled_room = (max * UNSETTLED_MAX * exports).saturating_sub(queue.claimed()).div_ceil(exports);
-        let paced_room = self.pace.as_mut().map_or(usize::MAX, |pace| pace.room(now));
+        let paced_room = self.pace.as_ref().map_or(usize::MAX, |pace| pace.lock().room(now));
         let room = max.saturating_sub(posts.len()).min(unsettled_room).min(paced_room);
         let batches = match self.gate.allowance(now) {
             Allowance::Nothing { until } => return until.min(look_again),
@@ -212,8 +211,8 @@ impl Worker {
                 Some(_) | None => Vec::new(),
             },
         };
-        if let Some(pace) = &mut self.pace {
-            pace.spend(batches.len());
+        if let Some(pace) = &self.pace {
+            pace.lock().spend(batches.len());
         }
         for batch in batches {
             self.gate.probing(batch.first().number());
@@ -247,8 +246,8 @@ impl Worker {
     }
 
     /// When the pace allows the next POST, if it allows none now.
-    fn next_by_pace(&mut self, now: Timestamp, otherwise: Timestamp) -> Timestamp {
-        self.pace.as_mut().and_then(|pace| pace.next(now)).map_or(otherwise, |next| next.min(otherwise))
+    fn next_by_pace(&self, now: Timestamp, otherwise: Timestamp) -> Timestamp {
+        self.pace.as_ref().and_then(|pace| pace.lock().next(now)).map_or(otherwise, |next| next.min(otherwise))
     }
 
     /// Looks at our certificates, once in a while.

@@ -4,30 +4,57 @@
 //! so no second sees more than a hundredth beyond the rate, and about as much again may bunch up on the way before it sees
 //! two. It begins empty: a worker that takes the place of another adds nothing.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use crate::clock::Timestamp;
 
 /// A token in the parts that drip in within a millisecond at one a second.
-const TOKEN: u64 = 1000;
+const TOKEN: i64 = 1000;
 /// The bucket holds the tokens of a second divided by this.
-const BUCKETS_PER_SECOND: u64 = 100;
+const BUCKETS_PER_SECOND: i64 = 100;
 
 /// Tokens of one destination.
 #[derive(Debug)]
 pub(super) struct Pace {
     /// Tokens that drip in within a second.
-    per_second: u64,
-    /// What is in the bucket, in parts of tokens.
-    level: u64,
+    per_second: i64,
+    /// What is in the bucket, in parts of tokens; less than nothing where two took the same.
+    level: i64,
     /// When that was so.
     at: Timestamp,
+}
+
+/// A pace that a worker and its POSTs go by. Clones share it.
+#[derive(Clone, Debug)]
+pub(super) struct Shared(Arc<Mutex<Pace>>);
+
+impl Shared {
+    pub(super) fn new(pace: Pace) -> Self {
+        Self(Arc::new(Mutex::new(pace)))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Pace> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the token of one POST; otherwise returns when to come again.
+    pub(super) fn take(&self, now: Timestamp) -> Option<Timestamp> {
+        let mut pace = self.lock();
+        let next = pace.next(now);
+        if next.is_none() {
+            pace.spend(1);
+        }
+        next
+    }
 }
 
 impl Pace {
     /// An empty bucket, for a rate of at least one a second.
     pub(super) fn new(per_second: usize, now: Timestamp) -> Self {
-        Self { per_second: per_second as u64, level: 0, at: now }
+        Self { per_second: per_second as i64, level: 0, at: now }
     }
 
     /// How many POSTs may go now.
@@ -35,21 +62,25 @@ impl Pace {
         // At least one token, and what drips in while the last part of a millisecond passes.
         let capacity = (self.per_second * TOKEN / BUCKETS_PER_SECOND).max(TOKEN + self.per_second);
         // Nothing drips while the clock is set back; what it told before does not count.
-        let millis = u64::try_from(now.since(self.at).as_millis()).unwrap_or(u64::MAX);
+        let millis = i64::try_from(now.since(self.at).as_millis()).unwrap_or(i64::MAX);
         self.level = self.level.saturating_add(millis.saturating_mul(self.per_second)).min(capacity);
         self.at = now;
-        usize::try_from(self.level / TOKEN).unwrap_or(usize::MAX)
+        usize::try_from(self.level / TOKEN).unwrap_or(0)
     }
 
-    /// Takes the tokens of so many POSTs, as many as there was room for at most.
+    /// Takes the tokens of so many POSTs, as many as there was room for at most. What somebody else took since is owed.
     pub(super) fn spend(&mut self, posts: usize) {
-        self.level = self.level.saturating_sub(posts as u64 * TOKEN);
+        self.level = self.level.saturating_sub(posts as i64 * TOKEN);
     }
 
     /// When there is room again, if there is none now.
     pub(super) fn next(&mut self, now: Timestamp) -> Option<Timestamp> {
         match self.room(now) {
-            0 => Some(now + Duration::from_millis((TOKEN - self.level).div_ceil(self.per_second))),
+            0 => Some(
+                now + Duration::from_millis(
+                    (TOKEN - self.level).unsigned_abs().div_ceil(self.per_second.unsigned_abs()),
+                ),
+            ),
             1.. => None,
         }
     }
@@ -101,6 +132,19 @@ mod tests {
             }
             assert!((per_second * 10 - 1..=per_second * 10).contains(&sent), "{sent} at {per_second}/s");
         }
+    }
+
+    #[test]
+    fn tokens_that_two_took_are_owed() {
+        let mut pace = Pace::new(500, at(0));
+        let room = pace.room(at(10));
+        let shared = Shared::new(pace);
+
+        assert_eq!((room, shared.take(at(10))), (5, None));
+        shared.lock().spend(room);
+
+        assert_eq!(shared.take(at(10)), Some(at(14)));
+        assert_eq!((shared.take(at(14)), shared.take(at(14))), (None, Some(at(16))));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     CONNECT_TIMEOUT, echo,
+    pace::{self, Pace},
     tokens::{Landed, Tokens},
     verdict,
 };
@@ -35,6 +36,8 @@ pub(super) struct Sender {
     tokens: Option<Tokens>,
     /// Ends what waits for a token, with whichever pair.
     stopped: CancellationToken,
+    /// How fast POSTs may go, with whichever pair.
+    pub(super) pace: Option<pace::Shared>,
     pub(super) tls: ClientTls,
     pub(super) origin: Origin,
     destination: Arc<Destination>,
@@ -76,20 +79,20 @@ impl Sender {
     /// When the client cannot be built.
     pub(super) fn new(destination: &Destination, clock: Clock) -> Result<Arc<Self>, MutualClientError> {
         let origin = Origin::new(destination.local_address);
-        let stopped = CancellationToken::new();
-        Self::build(Arc::new(destination.clone()), origin, stopped, destination.tls.clone(), 1, clock)
+        let pace = destination.max_rate.map(|rate| pace::Shared::new(Pace::new(rate, clock.now())));
+        let shared = (origin, CancellationToken::new(), pace);
+        Self::build(Arc::new(destination.clone()), shared, destination.tls.clone(), 1, clock)
     }
 
     /// The same with another pair, and a token of its own.
     pub(super) fn with(&self, tls: ClientTls, number: u64) -> Result<Arc<Self>, MutualClientError> {
-        let (destination, stopped) = (Arc::clone(&self.destination), self.stopped.clone());
-        Self::build(destination, self.origin.clone(), stopped, tls, number, self.clock.clone())
+        let shared = (self.origin.clone(), self.stopped.clone(), self.pace.clone());
+        Self::build(Arc::clone(&self.destination), shared, tls, number, self.clock.clone())
     }
 
     fn build(
         destination: Arc<Destination>,
-        origin: Origin,
-        stopped: CancellationToken,
+        (origin, stopped, pace): (Origin, CancellationToken, Option<pace::Shared>),
         tls: ClientTls,
         number: u64,
         clock: Clock,
@@ -103,7 +106,7 @@ impl Sender {
         let (endpoint, headers) = (target(&destination), headers(&destination));
         let values = values(&destination);
         let sender =
-            Self { number, client, tokens, stopped, tls, origin, destination, clock, endpoint, headers, values };
+            Self { number, client, tokens, stopped, pace, tls, origin, destination, clock, endpoint, headers, values };
         Ok(Arc::new(sender))
     }
 
@@ -161,6 +164,7 @@ impl Sender {
             if met.outcome.is_ok() {
                 break;
             }
+            self.turn().await?;
             met = self.request(Method::POST, headers(), body.clone()).await?;
         }
         Ok(match met.outcome {
@@ -216,6 +220,18 @@ impl Sender {
         }
         tokens.not_accepted();
         Ok(Met { outcome: Ok(Outcome::Fault(Fault::Token(TokenFault::NotAccepted))), ..met })
+    }
+
+    /// Waits until another POST may go by the destination's pace.
+    async fn turn(&self) -> Result<(), Stopped> {
+        let Some(pace) = &self.pace else { return Ok(()) };
+        while let Some(next) = pace.take(self.clock.now()) {
+            tokio::select! {
+                () = self.clock.sleep_until(next) => {}
+                () = self.stopped.cancelled() => return Err(Stopped),
+            }
+        }
+        Ok(())
     }
 
     async fn token(&self, tokens: &Tokens) -> Result<Landed, Stopped> {

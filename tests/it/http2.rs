@@ -193,6 +193,30 @@ async fn stream_that_is_refused_is_sent_again_at_once_and_charged_to_nobody() {
 }
 
 #[tokio::test]
+async fn stream_that_is_refused_is_sent_again_no_faster_than_max_rate() {
+    let (pki, clock) = (Pki::new(), clock());
+    let receiver = Frames::start(&pki, settings(), |asked| match asked.number {
+        0..3 => vec![Act::Write(reset(asked.stream, REFUSED_STREAM))],
+        _ => vec![Act::Write(answer(asked.stream, 200))],
+    })
+    .await;
+    let set_up = Appliance::set_up(&pki).with("http = \"2\"\nmax_rate = 10").destination("crm", &receiver.url());
+    let postern = set_up.start_by(&clock).await;
+
+    postern.post("web", &update("ada", json!({ "plan": "gold" }))).await;
+
+    for count in 1..=4 {
+        clock.advance(Duration::from_millis(100));
+        receiver.wait_until("one each 100 ms", |seen| seen.requests.len() >= count).await;
+        // What would go too early would be there by then.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(receiver.seen().requests.len(), count);
+    }
+    postern.wait_for_exports("crm", [0, 1, 0]).await;
+    assert_eq!((postern.charged_failures("crm").await, postern.trials("crm").await), (0, 0));
+}
+
+#[tokio::test]
 async fn stream_beyond_the_last_that_a_server_looked_at_is_sent_again_over_another_connection() {
     for reason in [NO_ERROR, ENHANCE_YOUR_CALM] {
         is_delivered_in(2, move |asked: Asked| match asked.connection {
