@@ -1,6 +1,9 @@
 //! One update through: snapshots, merge, memberships, exports. Pure: what it decides, the store commits as one.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use serde_json::Value;
 use tokio::sync::watch;
@@ -32,6 +35,8 @@ pub struct Plan {
     mappings: Vec<Mapping>,
     /// All that views of a profile are made by, each once.
     merges: Vec<Merge>,
+    /// Whether it was said of each audience that its rule takes too much.
+    said: Vec<AtomicBool>,
 }
 
 impl Plan {
@@ -48,7 +53,8 @@ impl Plan {
                 merges.push(policy.merge.clone());
             }
         }
-        Self { audiences, order, reads_identities, mappings, merges }
+        let said = audiences.iter().map(|_| AtomicBool::default()).collect();
+        Self { audiences, order, reads_identities, mappings, merges, said }
     }
 
     /// What rules read of a profile's identities, if one does.
@@ -234,14 +240,16 @@ fn evaluate(plan: &Plan, profile: &mut Profile, now: Timestamp) -> Vec<(Audience
     let mut memberships = std::mem::take(&mut profile.memberships);
     let mut transitions = Vec::new();
     let (views, identities) = (plan.views(profile), plan.identities_of(profile));
-    for audience in plan.order.iter().map(|place| &plan.audiences[*place]) {
+    for (audience, said) in plan.order.iter().map(|place| (&plan.audiences[*place], &plan.said[*place])) {
         let is_in = |id: &AudienceId| memberships.status(RULE_NAMESPACE, id) == Some(Status::Realized);
         let view = views.by(&audience.policy.merge);
         let status = match audience.rule.matches(&Subject::new(view, &identities, &is_in)) {
             Some(true) => Status::Realized,
             Some(false) => Status::Exited,
             None => {
-                warn!(audience = %audience.id, "a rule takes too much to evaluate; the membership stays as it was");
+                if !said.swap(true, Ordering::Relaxed) {
+                    warn!(audience = %audience.id, "a rule takes too much to evaluate; memberships stay as they were (said once)");
+                }
                 continue;
             }
         };

@@ -105,6 +105,15 @@ impl Deliveries {
         Ok(ready)
     }
 
+    /// Gives destinations the names back that they had.
+    pub(super) async fn call_back(&self, renamed: &[(DestinationId, Ready)]) {
+        for (old, ready) in renamed {
+            if let Err(error) = self.store.rename(ready.destination.id(), old).await {
+                warn!(destination = %ready.destination.id(), %old, error = crate::chain(&error), "it is called otherwise on disk");
+            }
+        }
+    }
+
     async fn take_name(
         &self,
         old: &DestinationId,

@@ -272,7 +272,13 @@ impl App {
         let renamed =
             self.deliveries.rename(changes.renamed).await.map_err(|error| refused(&format_args!("{error:#}")))?;
 
-        let learned = learn(&store, &config, self.around.clock.now()).await.map_err(|error| refused(&error))?;
+        let learned = match learn(&store, &config, self.around.clock.now()).await {
+            Ok(learned) => learned,
+            Err(error) => {
+                self.deliveries.call_back(&renamed).await;
+                return Err(refused(&error));
+            }
+        };
 
         ready.into_iter().for_each(|ready| self.deliveries.start(ready));
         renamed.into_iter().for_each(|(old, ready)| self.deliveries.take_over(ready, &old));

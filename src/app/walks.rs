@@ -265,7 +265,11 @@ impl Walker {
         let scene = self.scene.borrow().clone();
         let mut room = BTreeMap::new();
         for (id, served) in &scene.destinations {
-            let Some(queue) = self.store.queue(id) else { continue };
+            let Some(queue) = self.store.queue(id) else {
+                // It is being called otherwise.
+                room.insert(id.clone(), 1);
+                continue;
+            };
             let rate = self.rates.entry(id.clone()).or_default();
             rate.note(now, queue.left());
             // What waits for one that is held is not waited for by anybody.

@@ -205,17 +205,19 @@ impl Gate {
     }
 
     /// What an outcome over the pair in use means here: a 400 or 403 of a receiver that never accepted our certificate is about the
-    /// certificate (nginx answers so after a good handshake); a status fault that the same export meets again after
-    /// others were delivered is about the export.
+    /// certificate (nginx answers so after a good handshake); a status fault, or a request that is not taken by HTTP/2, that the same
+    /// export meets again after others were delivered is about the export.
     pub(super) fn in_context(&self, export: &Export, outcome: Outcome, accepted: bool) -> Outcome {
         match outcome {
             Outcome::Refused(status @ 400) if !accepted => Outcome::Fault(Fault::NeverAccepted(status)),
             Outcome::Retryable(Trouble::Status(status @ 403)) if !accepted => {
                 Outcome::Fault(Fault::NeverAccepted(status))
             }
-            Outcome::Fault(fault) => match status_of(&fault) {
-                Some(status) if self.delivered_since(export, &fault) => Outcome::Refused(status),
-                _ => Outcome::Fault(fault),
+            Outcome::Fault(fault) if self.delivered_since(export, &fault) => match (status_of(&fault), &fault) {
+                (Some(status), _) => Outcome::Refused(status),
+                // It may be tied to what the request says: it must end some time.
+                (None, Fault::NotProcessed | Fault::OtherHttp) => Outcome::Retryable(Trouble::Lost),
+                (None, _) => Outcome::Fault(fault),
             },
             other => other,
         }

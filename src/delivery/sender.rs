@@ -98,7 +98,7 @@ impl Sender {
         clock: Clock,
     ) -> Result<Arc<Self>, MutualClientError> {
         let limits = Limits { connect: CONNECT_TIMEOUT, answer: destination.timeout };
-        let client = MutualClient::sending_from(&origin, &tls, limits, clock.clone())?;
+        let client = MutualClient::sending_from(&origin, &tls, limits, clock.clone())?.until(stopped.clone());
         let tokens = match &destination.authentication {
             Authentication::OAuth2(oauth2) => Some(Tokens::new(&destination, oauth2, &tls, clock.clone())?),
             Authentication::None | Authentication::Bearer(_) => None,
@@ -164,6 +164,9 @@ impl Sender {
             if met.outcome.is_ok() {
                 break;
             }
+            if self.stopped.is_cancelled() {
+                return Err(Stopped);
+            }
             self.turn().await?;
             met = self.request(Method::POST, headers(), body.clone()).await?;
         }
@@ -172,6 +175,7 @@ impl Sender {
                 let outcome = verdict::with_unreachable(self.destination.unreachable, outcome);
                 Met { outcome: Ok(outcome), ..met }
             }
+            Err(_) if self.stopped.is_cancelled() => return Err(Stopped),
             Err(fault) => {
                 let why = met.detail.unwrap_or_default();
                 Met::fault(fault, Some(format!("not processed {} times in a row: {why}", UNPROCESSED_MAX + 1)))

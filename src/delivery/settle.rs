@@ -54,7 +54,7 @@ impl Worker {
         let exports: Vec<&Export> = batch.claims().iter().map(|claim| &claim.export).collect();
         let Fate { nexts, then } = together::fate(&exports, attempt, judgement.charge, &self.destination.retry_delays);
         let charge = match then {
-            Then::Stay => judgement.charge,
+            Then::Stay | Then::Mix => judgement.charge,
             // What is tried again in halves costs nobody anything.
             Then::Halve => Charge::Trial,
         };
@@ -98,10 +98,10 @@ impl Worker {
             (Next::Waiting(_), Then::Halve) => {
                 debug!(%destination, %export, exports, %outcome, detail, "batch goes again in halves");
             }
-            (Next::Waiting(_), Then::Stay) if charge == Charge::Attempt => {
+            (Next::Waiting(_), Then::Stay | Then::Mix) if charge == Charge::Attempt => {
                 warn!(%destination, %export, exports, attempts, %outcome, detail, "attempt failed");
             }
-            (Next::Waiting(_), Then::Stay) => {
+            (Next::Waiting(_), Then::Stay | Then::Mix) => {
                 debug!(%destination, %export, exports, %outcome, detail, "trial failed");
             }
             (Next::Dead(letter), _) => {

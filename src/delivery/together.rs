@@ -3,12 +3,13 @@
 //! One answer is for all of them. Where it would make dead letters of several, it says only that one of them at least is
 //! bad, and the request goes again in halves, and so on: a single export alone can be refused or run out of attempts. Halves
 //! of what was refused go at once, those of what has failed for the last time after the second delay. That is charged to
-//! nobody: most of them are not at fault, and there are no more such requests than twice as many as there are exports.
+//! nobody: most of them are not at fault, and there are no more such requests than twice as many as there are exports. One alone
+//! that met a fault of the destination, as probes do, was not taken by it, and may go with others next time.
 
 use std::time::Duration;
 
 use crate::{
-    export::{Attempt, Charge, Export, Next, Outcome},
+    export::{Attempt, Charge, Export, Fault, Next, Outcome},
     store::{Then, middle},
 };
 
@@ -34,7 +35,11 @@ pub(super) fn fate(exports: &[&Export], attempt: Attempt, charge: Charge, delays
     if charge == Charge::Attempt {
         be_due_with_the_first(&mut nexts);
     }
-    Fate { nexts, then: Then::Stay }
+    let then = match &attempt.outcome {
+        Outcome::Fault(fault) if exports.len() == 1 && *fault != Fault::Closed => Then::Mix,
+        _ => Then::Stay,
+    };
+    Fate { nexts, then }
 }
 
 fn in_halves(exports: &[&Export], attempt: &Attempt, delays: &[Duration; 2]) -> Vec<Next> {
@@ -110,6 +115,16 @@ mod tests {
             assert_eq!(then, Then::Stay);
             assert!(all.iter().all(|export| (export.attempts.len(), export.trials, export.due) == (0, 1, at(0))));
         }
+    }
+
+    #[test]
+    fn one_that_met_a_fault_alone_may_go_with_others_unless_it_may_have_been_looked_at() {
+        let alone = |fault| meet(&exports(1), Outcome::Fault(fault), Charge::Trial, at(1)).1;
+        assert_eq!(
+            [alone(Fault::Unreachable), alone(Fault::Status(404)), alone(Fault::Closed)],
+            [Then::Mix, Then::Mix, Then::Stay]
+        );
+        assert_eq!(meet(&exports(1), Outcome::Retryable(Trouble::Timeout), Charge::Attempt, at(1)).1, Then::Stay);
     }
 
     #[test]

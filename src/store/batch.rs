@@ -51,6 +51,8 @@ pub enum Then {
     Stay,
     /// Each half does.
     Halve,
+    /// What went alone may go with others.
+    Mix,
 }
 
 impl Batch {
@@ -186,8 +188,10 @@ impl Writer<'_> {
         if self.slice.operations + settled.len() > OPERATIONS_MAX {
             self.apply_staged()?;
         }
-        if then == Then::Halve {
-            self.halve(&settled);
+        match then {
+            Then::Stay => {}
+            Then::Halve => self.halve(&settled),
+            Then::Mix => self.mix(&settled),
         }
         for (released, next) in settled {
             self.settle(released, next, standing.take())?;
@@ -196,6 +200,15 @@ impl Writer<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Lets one that was kept apart go with others. What it was taken from as a probe stays together.
+    fn mix(&mut self, settled: &[(Released, Next)]) {
+        let Some((Released { queue, number, .. }, _)) = settled.first() else { return };
+        if queue.together(|window| window.kept_with(*number).is_some_and(|kept| kept.numbers.len() == 1)) {
+            self.part(queue, *number);
+            queue.together(|window| window.part(*number));
+        }
     }
 
     /// Keeps each half together, in place of the whole.

@@ -146,8 +146,10 @@ impl Writer<'_> {
     }
 
     fn replace(&mut self, newer: NewExport, destination: u32, older: Older) {
-        let Older { queue, held, number, export: Export { lines, accepted_at, .. }, reasons, record_length } = older;
-        let export = Export::new(newer.id, lines, accepted_at);
+        let Older { queue, held, number, export: before, reasons, record_length } = older;
+        let (trials, last_trial) = (before.trials, before.last_trial);
+        // What the receiver said of this profile is not forgotten: the same again may be this profile's own.
+        let export = Export { trials, last_trial, ..Export::new(newer.id, before.lines, before.accepted_at) };
         let mut frozen = Frozen::new(&coalesce::united(reasons, &newer.reasons), &newer.body);
         let key = layout::entry(Table::Schedule, destination, number);
         frozen.record_length = self.put(&key, &[&head::encode(&export), frozen.as_bytes()], Some(record_length));

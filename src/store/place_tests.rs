@@ -65,7 +65,8 @@ impl Tried {
         let last = self.placed.get(&place).filter(|_| new.coalesce != Coalesce::Off);
         let older = last.and_then(|number| self.queues[index].get_mut(number));
         if let Some(older) = older.filter(|older| takes_its_place(new, older, lines)) {
-            older.export = Export::new(new.id, lines.to_vec(), older.export.accepted_at);
+            let Export { accepted_at, trials, last_trial, .. } = older.export.clone();
+            older.export = Export { trials, last_trial, ..Export::new(new.id, lines.to_vec(), accepted_at) };
             older.body = new.body.clone();
             older.reasons.retain(|reason| !new.reasons.contains(reason));
             older.reasons.extend(new.reasons.clone());

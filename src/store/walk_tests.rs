@@ -149,6 +149,7 @@ async fn backfill_does_not_go_on_in_a_store_that_fell_back_to_an_older_state() {
         for walk in [Walk::new(Errand::Evaluate, Cause::Rules, at(1)), Walk::new(crm, Cause::Mapping, at(1))] {
             owner.store().owe(walk).await.unwrap();
         }
+        owner.store().learn(known(&["gold"]), Vec::new()).await.unwrap();
         owner.close();
         if falls_back {
             std::fs::write(dir.path().join("mark"), "").unwrap();
@@ -159,6 +160,8 @@ async fn backfill_does_not_go_on_in_a_store_that_fell_back_to_an_older_state() {
         let owner = open(dir.path());
         let walks = owner.store().walks().await.unwrap();
         assert_eq!(walks.iter().map(Walk::is_owed).collect::<Vec<_>>(), owed);
+        let is_known = owner.store().learned().await.unwrap().is_some();
+        assert_eq!(is_known, !falls_back, "what was mapped since would look new, and be backfilled");
         owner.close();
         assert!(upkeep::check(dir.path(), &mut |_, _| {}).unwrap().is_whole());
     }

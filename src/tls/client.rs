@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use reqwest::{Method, header::HeaderMap};
+use tokio_util::sync::CancellationToken;
 
 /// What is set on each connection; the probe sets the same.
 pub(super) use super::exchange::config;
@@ -39,6 +40,12 @@ impl MutualClient {
         clock: Clock,
     ) -> Result<Self, MutualClientError> {
         Exchange::new(origin, tls, limits, clock, Demand::AsksForOurs).map(Self)
+    }
+
+    /// The same, until `stopped`: a request that has not begun to be written by then is not sent.
+    #[must_use]
+    pub fn until(self, stopped: CancellationToken) -> Self {
+        Self(self.0.until(stopped))
     }
 
     /// Sends a body once and returns what was answered, whatever the status, with at most 1 KiB of the answer's body. Dropping

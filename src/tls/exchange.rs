@@ -9,6 +9,8 @@ use reqwest::{
     redirect, retry,
 };
 use rustls::{ClientConfig, client::Resumption, pki_types::UnixTime, time_provider::TimeProvider};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     ClientTls, Credentials, HttpVersion, HttpsUrl, Origin, PostError, Validity,
@@ -39,7 +41,12 @@ pub(super) struct Exchange {
     http: HttpVersion,
     limits: Limits,
     unanswered: Unanswered,
+    /// Requests that are being written or answered.
     under_way: UnderWay,
+    /// Those, and those that wait for a place.
+    inside: UnderWay,
+    /// Whoever sends ends: nothing more begins.
+    stopped: CancellationToken,
 }
 
 /// How long a request may take.
@@ -113,7 +120,13 @@ impl Exchange {
             .pool_idle_timeout(IDLE)
             .tcp_nodelay(true);
         let client = http.set_up(client).build().map_err(MutualClientError::Http)?;
-        Ok(Self { client, http, limits, unanswered, under_way: UnderWay::default() })
+        let (under_way, inside, stopped) = Default::default();
+        Ok(Self { client, http, limits, unanswered, under_way, inside, stopped })
+    }
+
+    /// The same, until `stopped`: what has not begun to be written by then is not sent.
+    pub(super) fn until(self, stopped: CancellationToken) -> Self {
+        Self { stopped, ..self }
     }
 
     /// Sends a request once, and keeps at most so many bytes of the answer's body.
@@ -126,6 +139,9 @@ impl Exchange {
         kept_bytes_max: usize,
     ) -> Result<Answer, PostError> {
         let is_body_promised = method != Method::HEAD;
+        // Whoever is inside has its place before this one, and ends in time.
+        let (_inside, ahead) = (self.inside.enter(), self.inside.count());
+        let place_by = Instant::now() + self.limits.connect + self.limits.answer * ahead;
         let (body, mut begun) = ReportingBody::new(body, self.http);
         let request = self.client.request(method, url.as_url().clone()).headers(headers).body(Body::wrap(body));
         let mut exchange = pin!(self.exchange(request, is_body_promised, kept_bytes_max));
@@ -137,10 +153,11 @@ impl Exchange {
                     (HttpVersion::Http2, Ok(())) | (HttpVersion::Http11, _) => error,
                 }),
                 _ = &mut begun => break,
+                () = self.stopped.cancelled() => return Err(PostError::NotSent("whoever sends ends".to_owned())),
                 () = tokio::time::sleep(self.limits.connect) => {}
             }
-            // A server that allows few requests at once makes the others wait; each of those ends in time.
-            if self.http == HttpVersion::Http11 || self.under_way.is_empty() {
+            // A server that allows few requests at once makes the others wait, but not for ever.
+            if self.http == HttpVersion::Http11 || self.under_way.count() == 0 || Instant::now() >= place_by {
                 let what = match self.http {
                     HttpVersion::Http11 => "no connection",
                     HttpVersion::Http2 => "no connection that takes a request",

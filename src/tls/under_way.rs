@@ -2,16 +2,16 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicU32, Ordering},
 };
 
 /// The count. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct UnderWay(Arc<AtomicUsize>);
+pub(super) struct UnderWay(Arc<AtomicU32>);
 
 /// One that is counted while this lives.
 #[must_use = "it is counted while this lives"]
-pub(super) struct Counted(Arc<AtomicUsize>);
+pub(super) struct Counted(Arc<AtomicU32>);
 
 impl UnderWay {
     /// Counts one more.
@@ -20,9 +20,9 @@ impl UnderWay {
         Counted(Arc::clone(&self.0))
     }
 
-    /// Whether there is none.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+    /// How many there are.
+    pub(super) fn count(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 

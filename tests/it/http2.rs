@@ -8,6 +8,7 @@ use postern::{
 };
 use serde_json::json;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::{
     appliance::{Appliance, clock},
@@ -97,6 +98,31 @@ async fn waiting_for_a_stream_is_not_waiting_for_an_answer() {
         assert_eq!(outcome.unwrap().status, 200);
     }
     assert_eq!((receiver.most_at_once(), receiver.connections()), (2, 1));
+}
+
+/// Whoever ends does not wait for places: what has none yet is not sent.
+#[tokio::test]
+async fn post_that_waits_for_a_stream_ends_when_its_sender_does() {
+    let pki = Pki::new();
+    let receiver = speaking_http2(&pki).await;
+    receiver.take_at_once(1);
+    let stopped = CancellationToken::new();
+    let client = client_within(&pki, LIMITS).until(stopped.clone());
+    assert_eq!(post(&client, &receiver.url()).await.unwrap().status, 200);
+    receiver.answer_with(Reply::Late(Duration::from_secs(60), Box::new(Reply::status(200))));
+    let (one, url) = (client.clone(), receiver.url());
+    let _first = tokio::spawn(async move { post(&one, &url).await });
+    receiver.wait_for(2).await;
+
+    let second = {
+        let (client, url) = (client.clone(), receiver.url());
+        tokio::spawn(async move { post(&client, &url).await })
+    };
+    stopped.cancel();
+
+    let outcome = tokio::time::timeout(Duration::from_secs(1), second).await.unwrap().unwrap();
+    assert!(matches!(outcome, Err(PostError::NotSent(_))), "{outcome:?}");
+    assert_eq!(receiver.requests().len(), 2);
 }
 
 #[tokio::test]

@@ -95,8 +95,13 @@ fn probes_wait_twice_as_long_each_time_up_to_a_minute_and_a_delivery_opens() {
 }
 
 #[test]
-fn status_fault_is_the_exports_own_once_others_were_delivered_between() {
-    for (fault, status) in [(Fault::Status(404), 404), (Fault::Token(TokenFault::NotAccepted), 401)] {
+fn fault_that_may_be_the_exports_own_is_once_others_were_delivered_between() {
+    for (fault, meant) in [
+        (Fault::Status(404), Outcome::Refused(404)),
+        (Fault::Token(TokenFault::NotAccepted), Outcome::Refused(401)),
+        (Fault::NotProcessed, Outcome::Retryable(Trouble::Lost)),
+        (Fault::OtherHttp, Outcome::Retryable(Trouble::Lost)),
+    ] {
         let (mut gate, mut poisoned) = (gate(), export());
         let met = Outcome::Fault(fault);
 
@@ -113,7 +118,7 @@ fn status_fault_is_the_exports_own_once_others_were_delivered_between() {
         gate.judge(2, 1, Outcome::Delivered(200), Over::InUse, at(2));
         let second = gate.judge(1, 1, gate.in_context(&poisoned, met, true), Over::InUse, at(3));
 
-        assert_eq!((second.outcome, second.charge), (Outcome::Refused(status), Charge::Attempt));
+        assert_eq!((second.outcome, second.charge), (meant, Charge::Attempt));
         assert_eq!(gate.allowance(at(3)), Allowance::Due);
     }
 }
