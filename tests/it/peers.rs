@@ -226,7 +226,10 @@ async fn exports_reach_servers_of_others_by_http_2_and_none_is_lost_with_a_conne
         .await;
 
         postern.wait_for_exports("crm", [0, EXPORTS as u32, 0]).await;
-        assert_eq!((postern.charged_failures("crm").await, postern.trials("crm").await), (0, 0), "{kind:?}");
+        assert_eq!(postern.charged_failures("crm").await, 0, "{kind:?}");
+        // Where a connection ends after fifty, one of 64 under way may be beyond its end four times in a row: a trial, and a hold.
+        let ends = matches!(kind, NginxHttp2(ENDING));
+        assert!(ends || postern.trials("crm").await == 0, "{kind:?}");
         let seen = peer.access_log();
         let posts: Vec<_> = seen.lines().filter(|line| line.starts_with("POST")).collect();
         assert!(posts.iter().all(|line| *line == "POST TLSv1.3 HTTP/2.0 SUCCESS 200"), "{kind:?}: {posts:?}");
