@@ -1,8 +1,8 @@
 //! How fast a destination may be sent to. Pure.
 //!
-//! Tokens drip into a bucket, so many a second, and each POST takes one. The bucket holds what drips in a hundredth of a second,
-//! so no second sees more than a hundredth beyond the rate, and about as much again may bunch up on the way before it sees
-//! two. It begins empty: a worker that takes the place of another adds nothing.
+//! Tokens drip into a bucket, so many a second, and each POST takes one. The bucket holds what drips in 4 ms, so no second
+//! sees more than 0.4 % beyond the rate leave, and three times as much again may bunch up on the way, as behind the first handshake,
+//! before it sees two hundredths arrive. It begins empty: a worker that takes the place of another adds nothing.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 /// A token in the parts that drip in within a millisecond at one a second.
 const TOKEN: i64 = 1000;
 /// The bucket holds the tokens of a second divided by this.
-const BUCKETS_PER_SECOND: i64 = 100;
+const BUCKETS_PER_SECOND: i64 = 250;
 
 /// Tokens of one destination.
 #[derive(Debug)]
@@ -140,7 +140,7 @@ mod tests {
         let room = pace.room(at(10));
         let shared = Shared::new(pace);
 
-        assert_eq!((room, shared.take(at(10))), (5, None));
+        assert_eq!((room, shared.take(at(10))), (2, None));
         shared.lock().spend(room);
 
         assert_eq!(shared.take(at(10)), Some(at(14)));
@@ -154,6 +154,6 @@ mod tests {
         assert_eq!(pace.room(at(0)), 0, "set back");
         assert_eq!(pace.room(at(4)), 2);
         pace.spend(2);
-        assert_eq!(pace.room(at(90_000_000)), 5, "set ahead");
+        assert_eq!(pace.room(at(90_000_000)), 2, "set ahead");
     }
 }
