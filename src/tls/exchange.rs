@@ -146,23 +146,28 @@ impl Exchange {
         let request = self.client.request(method, url.as_url().clone()).headers(headers).body(Body::wrap(body));
         let mut exchange = pin!(self.exchange(request, is_body_promised, kept_bytes_max));
         loop {
-            tokio::select! {
+            let why_not = tokio::select! {
                 biased;
-                outcome = &mut exchange => return outcome.map_err(|error| match (self.http, begun.try_recv()) {
-                    (HttpVersion::Http2, Err(_)) => error.unbegun(),
-                    (HttpVersion::Http2, Ok(())) | (HttpVersion::Http11, _) => error,
+                outcome = &mut exchange => return outcome.map_err(|error| match (self.http, begun.has_begun()) {
+                    (HttpVersion::Http2, false) => error.unbegun(),
+                    (HttpVersion::Http2, true) | (HttpVersion::Http11, _) => error,
                 }),
-                _ = &mut begun => break,
-                () = self.stopped.cancelled() => return Err(PostError::NotSent("whoever sends ends".to_owned())),
-                () = tokio::time::sleep(self.limits.connect) => {}
-            }
-            // A server that allows few requests at once makes the others wait, but not for ever.
-            if self.http == HttpVersion::Http11 || self.under_way.count() == 0 || Instant::now() >= place_by {
-                let what = match self.http {
-                    HttpVersion::Http11 => "no connection",
-                    HttpVersion::Http2 => "no connection that takes a request",
-                };
-                return Err(PostError::Connect(format!("{what} within {:?}", self.limits.connect)));
+                () = &mut begun => break,
+                () = self.stopped.cancelled() => PostError::NotSent("whoever sends ends".to_owned()),
+                () = tokio::time::sleep(self.limits.connect) => {
+                    // A server that allows few requests at once makes the others wait, but not for ever.
+                    let what = match self.http {
+                        HttpVersion::Http2 if self.under_way.count() > 0 && Instant::now() < place_by => continue,
+                        HttpVersion::Http2 => "no connection that takes a request",
+                        HttpVersion::Http11 => "no connection",
+                    };
+                    PostError::Connect(format!("{what} within {:?}", self.limits.connect))
+                }
+            };
+            match begun.give_up() {
+                true => return Err(why_not),
+                // The connection took it up in this very moment.
+                false => break,
             }
         }
         let _counted = self.under_way.enter();
